@@ -1,0 +1,26 @@
+"""Errors and warnings addressed to the person at the keyboard.
+
+A `UserError` carries one line: where (file, row or flag), what was wrong, what to do. The command line prints
+that line and exits with code 2; library users get an ordinary `ValueError`.
+"""
+
+import warnings
+
+
+class UserError(ValueError):
+    """Bad input, told in one line: where, what, remedy."""
+
+
+class UserInputWarning(UserWarning):
+    """Something in the input was handled in a named way (rows left out, labels out of balance)."""
+
+
+def warn_user(message: str, stacklevel: int = 3) -> None:
+    """Warn about input that is usable but probably not what was meant."""
+    warnings.warn(message, UserInputWarning, stacklevel=stacklevel)
+
+
+def name_rows(rows: list[int], limit: int = 5) -> str:
+    """`3, 17, 40 and 12 more`: row numbers for a message, never a flood."""
+    shown = ", ".join(str(row) for row in rows[:limit])
+    return shown if len(rows) <= limit else f"{shown} and {len(rows) - limit} more"
