@@ -1,0 +1,18 @@
+"""How the weights move: `transformers.Trainer` with the two-pass exact gradient."""
+
+from unveil.training.checkpoint import checkpoint_to_resume
+from unveil.training.config import PreferenceConfig, SFTConfig
+from unveil.training.finish import finish_run, versions
+from unveil.training.setup import add_adapters, tokenize
+from unveil.training.sft_trainer import SFTTrainer
+
+__all__ = [
+    "PreferenceConfig",
+    "SFTConfig",
+    "SFTTrainer",
+    "add_adapters",
+    "checkpoint_to_resume",
+    "finish_run",
+    "tokenize",
+    "versions",
+]

@@ -1,0 +1,75 @@
+"""The command `unveil`: picks a sub-command, prints a user's error as one line, exits with code 2."""
+
+import importlib
+import os
+import sys
+import warnings
+from collections.abc import Sequence
+
+from unveil import __version__
+from unveil.errors import UserError, UserInputWarning
+
+COMMANDS = {
+    "demo": "align the shipped model from human ratings of film reviews: the whole path in minutes on a CPU",
+    "train": "align a model from thumbs up/down or pairs (ELBO-KTO)",
+    "sft": "masked-diffusion fine-tuning, or training from scratch",
+    "generate": "answers to prompts, by unmasking",
+    "compare": "win rate of one model against another on the same prompts",
+    "likelihood": "ELBO of answers, with standard errors",
+}
+
+
+def usage() -> str:
+    """The text of `unveil --help`."""
+    lines = "\n".join(f"  {name:<11} {what}" for name, what in COMMANDS.items())
+    return (
+        f"unveil {__version__}: preference alignment for diffusion language models\n\n"
+        f"usage: unveil COMMAND [flags]\n\ncommands:\n{lines}\n\n"
+        "`unveil COMMAND --help` tells the flags of a command."
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command; returns the exit code (0 done, 2 bad input, 130 interrupted)."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(usage())
+        return 0
+    if arguments[0] in ("-V", "--version"):
+        print(__version__)
+        return 0
+    command = arguments[0]
+    if command not in COMMANDS:
+        print(f"unveil: error: no command {command!r}; choose one of {', '.join(COMMANDS)}", file=sys.stderr)
+        return 2
+    _quiet_libraries()
+    try:
+        with warnings.catch_warnings():
+            warnings.showwarning = _show_warning
+            return importlib.import_module(f"unveil.cli.{command}").main(arguments[1:]) or 0
+    except UserError as error:
+        print(f"unveil {command}: error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"unveil {command}: interrupted; saved checkpoints are kept", file=sys.stderr)
+        return 130
+
+
+def _quiet_libraries() -> None:
+    """Libraries may warn, but not chat."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("DATASETS_VERBOSITY", "error")
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+
+
+def _show_warning(message, category, filename, lineno, file=None, line=None) -> None:
+    """Our own warnings as one line; of other libraries only what is meant for users."""
+    if issubclass(category, UserInputWarning):
+        print(f"unveil: warning: {message}", file=sys.stderr)
+    elif not issubclass(category, (DeprecationWarning, FutureWarning, PendingDeprecationWarning)):
+        print(f"{category.__name__}: {message}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

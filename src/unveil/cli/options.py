@@ -1,0 +1,63 @@
+"""Flags shared by the commands: where the model and the data are. Names are TRL's where TRL has one."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from unveil.errors import UserError
+
+
+@dataclass
+class ModelArguments:
+    """Which model, in which precision, with which adapters."""
+
+    model_name_or_path: str | None = field(default=None, metadata={"help": "Hub name or folder of the model."})
+    model_revision: str | None = field(default=None, metadata={"help": "Branch, tag or commit of a hub model."})
+    tokenizer_name_or_path: str | None = field(default=None, metadata={"help": "Tokenizer, if not beside the model."})
+    dtype: str | None = field(
+        default=None,
+        metadata={"help": "float32, bfloat16 or float16; unset: float32 to train, the checkpoint's to use or adapt."},
+    )
+    attn_implementation: str | None = field(default=None, metadata={"help": "Attention kernel, as in transformers."})
+    use_peft: bool = field(default=False, metadata={"help": "Train LoRA adapters instead of all weights."})
+    lora_r: int = field(default=16, metadata={"help": "LoRA rank."})
+    lora_alpha: int = field(default=32, metadata={"help": "LoRA alpha."})
+    lora_dropout: float = field(default=0.05, metadata={"help": "LoRA dropout (0 under --disable_dropout)."})
+    lora_target_modules: list[str] | None = field(
+        default=None, metadata={"help": "Modules to adapt; unset: every linear layer of the blocks, not the head."}
+    )
+
+
+@dataclass
+class DataArguments:
+    """Which data, and how its columns are called."""
+
+    dataset_name: str | None = field(
+        default=None, metadata={"help": "Hub name, or a local .jsonl, .json, .parquet or .csv file, or a folder."}
+    )
+    dataset_config: str | None = field(default=None, metadata={"help": "Configuration of a hub dataset."})
+    dataset_train_split: str = field(default="train", metadata={"help": "Split to train on."})
+    dataset_test_split: str = field(default="test", metadata={"help": "Split of --eval_dataset_name, where it has any."})
+    eval_dataset_name: str | None = field(default=None, metadata={"help": "Held-out data, in the same format."})
+    column_map: list[str] | None = field(
+        default=None, metadata={"help": "Columns under other names, as given=wanted: kto_tag=label."}
+    )
+    overwrite: bool = field(default=False, metadata={"help": "Allow an output folder that is not empty."})
+
+    def split_of(self, name: str, split: str) -> str:
+        """A single local file has no splits, so all of it is meant."""
+        return "train" if Path(name).is_file() else split
+
+    def columns(self) -> dict[str, str] | None:
+        """`--column_map a=b` as a dictionary."""
+        pairs = [item.split("=", 1) for item in self.column_map or []]
+        for pair in pairs:
+            if len(pair) != 2 or not all(pair):
+                raise UserError(f"--column_map {'='.join(pair)}: must look like given=wanted, as in kto_tag=label")
+        return {given: wanted for given, wanted in pairs} or None
+
+
+def needed(value: str | None, flag: str, what: str) -> str:
+    """The value of a flag that a command cannot do without."""
+    if not value:
+        raise UserError(f"{flag}: is missing; give {what}")
+    return value

@@ -1,0 +1,209 @@
+"""The row formats: thumbs (unpaired), pairs, SFT and prompts, each brought to one shape and checked.
+
+Column names are those of TRL. In every result `prompt` is a string or a list of messages as given, `completion`
+is a string, and `example_id` says which row it came from: row i of the data as loaded (or its own `example_id`),
+for a pair 2i (chosen) and 2i+1 (rejected).
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pyarrow as pa
+from datasets import Dataset
+
+from unveil.data.bad_rows import BadRow, BadRows, OnBadRows
+from unveil.data.columns import EXAMPLE_ID, example_ids, read_label, rename_columns, require_columns
+from unveil.data.conversation import (
+    Prompt,
+    read_completion,
+    read_prompt,
+    split_common_start,
+    split_messages,
+)
+from unveil.errors import UserError, name_rows, warn_user
+
+UNPAIRED = ("prompt", "completion", "label")
+IMPLICIT_PAIR = ("chosen", "rejected")
+PAIRED = ("prompt", *IMPLICIT_PAIR)
+PROMPT_COMPLETION = ("prompt", "completion")
+
+
+def unpaired_rows(
+    dataset: Dataset,
+    source: str,
+    *,
+    column_map: Mapping[str, str] | None = None,
+    on_bad_rows: OnBadRows = "error",
+    allow_one_label: bool = False,
+) -> Dataset:
+    """Columns `example_id`, `prompt`, `completion`, `label` (True = desirable).
+
+    From `prompt, completion, label`, or from `prompt, chosen, rejected` (without `prompt`, the common start of both
+    is the prompt). A bad half makes the whole pair bad. Raises `UserError` for missing columns, labels that are not
+    boolean, bad rows (unless `on_bad_rows="drop"`) and for data with one label only (unless `allow_one_label`).
+    """
+    dataset = rename_columns(dataset, column_map, source)
+    require_columns(dataset, (UNPAIRED, PAIRED, IMPLICIT_PAIR), source)
+    if set(UNPAIRED) <= set(dataset.column_names):
+        rows = _read_rows(dataset, UNPAIRED, source, on_bad_rows, _read_unpaired(source))
+    else:
+        columns = tuple(name for name in PAIRED if name in dataset.column_names)
+        pairs = _read_rows(dataset, columns, source, on_bad_rows, _read_pair)
+        _warn_of_identical_pairs(pairs, source)
+        rows = [half for pair in pairs for half in _unpair(pair)]
+    labels = {row["label"] for row in rows}
+    if len(labels) == 1 and not allow_one_label:
+        raise UserError(
+            f"{source}: every label is {str(labels.pop()).lower()}, and learning from thumbs up and down needs both; "
+            f"add rows with the other label, or give --allow_one_label"
+        )
+    return _to_dataset(rows, (EXAMPLE_ID, *UNPAIRED), source)
+
+
+def sft_rows(
+    dataset: Dataset,
+    source: str,
+    *,
+    column_map: Mapping[str, str] | None = None,
+    on_bad_rows: OnBadRows = "error",
+) -> Dataset:
+    """Columns `example_id`, `prompt`, `completion`.
+
+    From `prompt, completion`; else `messages` (the last one, the assistant's, is the completion); else `text` (all
+    of it is the completion, the prompt is "").
+    """
+    dataset = rename_columns(dataset, column_map, source)
+    require_columns(dataset, (PROMPT_COMPLETION, ("messages",), ("text",)), source)
+    if set(PROMPT_COMPLETION) <= set(dataset.column_names):
+        _warn_of_labels(dataset, source)
+        rows = _read_rows(dataset, PROMPT_COMPLETION, source, on_bad_rows, _read_prompt_completion)
+    elif "messages" in dataset.column_names:
+        rows = _read_rows(dataset, ("messages",), source, on_bad_rows, _read_messages)
+    else:
+        rows = _read_rows(dataset, ("text",), source, on_bad_rows, _read_text)
+    return _to_dataset(rows, (EXAMPLE_ID, *PROMPT_COMPLETION), source)
+
+
+def prompt_rows(
+    dataset: Dataset,
+    source: str,
+    *,
+    column_map: Mapping[str, str] | None = None,
+    on_bad_rows: OnBadRows = "error",
+) -> Dataset:
+    """Columns `example_id`, `prompt`, for generating answers. Pairs without `prompt` give their common start."""
+    dataset = rename_columns(dataset, column_map, source)
+    require_columns(dataset, (("prompt",), IMPLICIT_PAIR), source)
+    if "prompt" in dataset.column_names:
+        rows = _read_rows(dataset, ("prompt",), source, on_bad_rows, _read_prompt_alone)
+    else:
+        rows = _read_rows(dataset, IMPLICIT_PAIR, source, on_bad_rows, _read_pair)
+    return _to_dataset(rows, (EXAMPLE_ID, "prompt"), source)
+
+
+Row = dict[str, Any]
+
+
+def _read_rows(
+    dataset: Dataset, columns: tuple[str, ...], source: str, on_bad_rows: OnBadRows, read: Callable[[Row, int], Row]
+) -> list[Row]:
+    """`read(row, row_number)` of every row, with its `example_id`; rows that raise `BadRow` are settled."""
+    if len(dataset) == 0:
+        raise UserError(f"{source}: there are no rows; give at least one")
+    ids = example_ids(dataset, source)
+    bad_rows = BadRows(source, on_bad_rows)
+    rows = []
+    for number, row in enumerate(dataset.select_columns(list(columns))):
+        try:
+            rows.append({EXAMPLE_ID: ids[number], "row": number, **read(dict(row), number)})
+        except BadRow as bad:
+            bad_rows.add(number, bad)
+    bad_rows.settle(len(dataset))
+    return rows
+
+
+def _read_unpaired(source: str) -> Callable[[Row, int], Row]:
+    def read(row: Row, number: int) -> Row:
+        label = read_label(row["label"], number, source)
+        return {**_read_prompt_completion(row, number), "label": label}
+
+    return read
+
+
+def _read_pair(row: Row, number: int) -> Row:
+    chosen, rejected = row["chosen"], row["rejected"]
+    given: Prompt | None = row.get("prompt")
+    # Some public sets repeat the prompt as text beside conversations that hold it: then those decide.
+    if "prompt" not in row or (isinstance(given, str) and isinstance(chosen, list) and len(chosen) > 1):
+        given, chosen, rejected = split_common_start(chosen, rejected)
+    prompt = read_prompt(given)
+    return {
+        "prompt": prompt,
+        "chosen": _read_half("chosen", chosen, prompt),
+        "rejected": _read_half("rejected", rejected, prompt),
+    }
+
+
+def _read_half(name: str, value: Any, prompt: Prompt) -> str:
+    try:
+        return read_completion(value, prompt)
+    except BadRow as bad:
+        raise BadRow(str(bad).replace("the completion", f"the {name} completion"), bad.remedy) from None
+
+
+def _unpair(pair: Row) -> list[Row]:
+    first_id = 2 * pair[EXAMPLE_ID]
+    return [
+        {EXAMPLE_ID: first_id, "prompt": pair["prompt"], "completion": pair["chosen"], "label": True},
+        {EXAMPLE_ID: first_id + 1, "prompt": pair["prompt"], "completion": pair["rejected"], "label": False},
+    ]
+
+
+def _read_prompt_completion(row: Row, number: int) -> Row:
+    prompt = read_prompt(row["prompt"])
+    return {"prompt": prompt, "completion": read_completion(row["completion"], prompt)}
+
+
+def _read_messages(row: Row, number: int) -> Row:
+    prompt, completion = split_messages(row["messages"])
+    return {"prompt": prompt, "completion": completion}
+
+
+def _read_text(row: Row, number: int) -> Row:
+    if not isinstance(row["text"], str) or not row["text"].strip():
+        raise BadRow("the text is empty")
+    return {"prompt": "", "completion": row["text"]}
+
+
+def _read_prompt_alone(row: Row, number: int) -> Row:
+    return {"prompt": read_prompt(row["prompt"])}
+
+
+def _warn_of_identical_pairs(pairs: list[Row], source: str) -> None:
+    same = [pair["row"] for pair in pairs if pair["chosen"] == pair["rejected"]]
+    if same:
+        warn_user(
+            f"{source}: chosen and rejected are the same in {len(same)} of {len(pairs)} pairs (row "
+            f"{name_rows(same)}); they are kept but say nothing about preference",
+            stacklevel=4,
+        )
+
+
+def _warn_of_labels(dataset: Dataset, source: str) -> None:
+    if "label" not in dataset.column_names:
+        return
+    undesirable = sum(1 for label in dataset["label"] if label is False)
+    if undesirable:
+        warn_user(
+            f"{source}: SFT imitates all {len(dataset)} completions, though {undesirable} are labelled false; "
+            f"keep only the rows labelled true if that is not meant",
+            stacklevel=4,
+        )
+
+
+def _to_dataset(rows: list[Row], columns: tuple[str, ...], source: str) -> Dataset:
+    try:
+        return Dataset(pa.table({name: [row[name] for row in rows] for name in columns}))
+    except (pa.ArrowException, ValueError, TypeError) as error:
+        reason = str(error).split("\n")[0]
+        raise UserError(f"{source}: messages of different types in one column ({reason}); give one type") from error

@@ -1,0 +1,60 @@
+"""The end of a run: the model at the top of the output folder, `run.json` and a model card."""
+
+import platform
+import sys
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import accelerate
+import datasets
+import numpy
+import peft
+import torch
+import transformers
+
+import unveil
+from unveil.files import write_json
+from unveil.training.config import DrawConfig
+from unveil.training.model_card import write_model_card
+from unveil.training.surrogate_trainer import SurrogateTrainer
+
+
+def versions() -> dict[str, str]:
+    """What the run ran on."""
+    modules = (unveil, torch, transformers, accelerate, peft, datasets, numpy)
+    found = {module.__name__: str(module.__version__) for module in modules}
+    device = torch.cuda.get_device_name(0) if torch.cuda.is_available() else platform.machine()
+    return {"python": platform.python_version(), **found, "device": device}
+
+
+def own_arguments(args: DrawConfig) -> dict[str, Any]:
+    """The arguments that shape the result, for `run.json`: our own, and those of the optimizer."""
+    inherited = {field.name for field in fields(transformers.TrainingArguments)}
+    shared = {
+        "learning_rate", "adam_beta1", "adam_beta2", "weight_decay", "max_grad_norm", "warmup_steps",
+        "num_train_epochs", "max_steps", "per_device_train_batch_size", "gradient_accumulation_steps", "seed", "bf16",
+    }  # fmt: skip
+    names = [f.name for f in fields(args) if f.name not in inherited or f.name in shared]
+    return {name: getattr(args, name) for name in names} | {"lr_scheduler_type": str(args.lr_scheduler_type.value)}
+
+
+def finish_run(trainer: SurrogateTrainer, source: str, extra: dict[str, Any] | None = None) -> None:
+    """Save model, tokenizer, model card and `run.json` in the output folder (main process)."""
+    output = Path(str(trainer.args.output_dir))
+    trainer.save_model(str(output))
+    trainer.save_state()
+    if not trainer.args.should_save:
+        return
+    record = {
+        "command": " ".join(["unveil", *sys.argv[1:]]),
+        "versions": versions(),
+        "arguments": own_arguments(trainer.args),
+        "data": source,
+        "world_size": trainer.args.world_size,
+        "steps": trainer.state.global_step,
+        "final": {k: v for k, v in trainer.state.log_history[-1].items() if isinstance(v, (int, float))},
+        **(extra or {}),
+    }
+    write_json(output / "run.json", record)
+    write_model_card(output, trainer, source, record)

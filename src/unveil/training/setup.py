@@ -1,0 +1,47 @@
+"""From names to things that can be trained: model, adapters, tokenised data. What every training command does first."""
+
+from typing import Any
+
+from datasets import Dataset
+from peft import LoraConfig, get_peft_model
+from torch import nn
+from transformers import PreTrainedTokenizerBase
+
+from unveil.data import tokenize_responses
+from unveil.errors import UserError
+from unveil.models import LORA_TARGETS, Denoiser
+from unveil.training.config import DrawConfig
+
+
+def add_adapters(
+    model: nn.Module, r: int = 16, alpha: int = 32, dropout: float = 0.05, target_modules: list[str] | None = None
+) -> nn.Module:
+    """Wrap the model in LoRA adapters (peft); by default on every linear layer of the blocks, not on the head."""
+    config = LoraConfig(r=r, lora_alpha=alpha, lora_dropout=dropout, target_modules=target_modules or LORA_TARGETS)
+    try:
+        return get_peft_model(model, config)  # type: ignore[arg-type]
+    except ValueError as error:
+        raise UserError(f"--lora_target_modules: {' '.join(str(error).split())}") from error
+
+
+def tokenize(
+    rows: Dataset, tokenizer: PreTrainedTokenizerBase, denoiser: Denoiser, args: DrawConfig, source: str
+) -> Dataset:
+    """Tokenise rows under the run's rules (`--max_length`, `--end_of_answer`, `--canvas_length`)."""
+    limits = [n for n in (args.max_length, denoiser.max_length) if n is not None]
+    if not limits:
+        raise UserError("--max_length: is missing, and the model does not say how long its context is")
+    if args.max_length and denoiser.max_length and args.max_length > denoiser.max_length:
+        raise UserError(f"--max_length {args.max_length}: the model's context is {denoiser.max_length} tokens")
+    rule: Any = args.end_of_answer
+    bad_rows: Any = args.on_bad_rows
+    return tokenize_responses(
+        rows,
+        tokenizer,
+        max_length=min(limits),
+        end_of_answer=rule,
+        canvas_length=args.canvas_length,
+        mask_token_id=denoiser.mask_token_id,
+        source=source,
+        on_bad_rows=bad_rows,
+    )

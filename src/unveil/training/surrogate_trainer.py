@@ -1,0 +1,228 @@
+"""`transformers.Trainer` for losses that are functions of ELBO surrogates: the two-pass exact gradient.
+
+One optimizer step (all micro-batches of `get_batch_samples`, all ranks):
+
+    pass 1  without graph, surrogates of the whole optimizer batch         -> subclasses: `weigh`
+            autograd of the objective on that short vector                 -> one weight g_i per response
+    pass 2  sum_i g_i B_i, one packed micro-batch of rows at a time        -> `training_step`
+
+By the chain rule the gradient is exactly that of the one-pass loss. Memory depends neither on the number of draws nor on the batch size.
+"""
+
+import contextlib
+import math
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from accelerate.utils import gather_object
+from torch import nn
+from transformers import Trainer
+
+from unveil.draws import Plan, plan
+from unveil.errors import UserError
+from unveil.likelihood import PackedRows, Response, build_rows, micro_batches, row_values
+from unveil.models import Denoiser
+from unveil.training.checkpoint import StagedCheckpoints
+from unveil.training.config import DrawConfig
+from unveil.training.divergence import GradientGuard, bad_rows, diverged, weights_are_finite
+from unveil.training.metrics_file import MetricsFile
+
+
+@dataclass
+class MicroBatch:
+    """The responses of one device batch, their plans, packed rows and (after `weigh`) their weights g_i."""
+
+    rows: list[dict[str, Any]]
+    responses: list[Response]
+    plans: list[Plan]
+    packed: list[PackedRows]
+    num_rows: int
+    weights: list[float] = field(default_factory=list)
+    loss: float = 0.0
+
+
+class RowList(list):
+    """A collated batch: dataset rows as they are, opaque to device placement (nothing is padded)."""
+
+
+def collate(rows: list[dict[str, Any]]) -> RowList:
+    """Keep the rows as a list."""
+    return RowList(rows)
+
+
+def disable_dropout(model: nn.Module) -> None:
+    """Set every dropout probability to 0: pass 1, pass 2 and the reference must compute one function."""
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+
+
+class SurrogateTrainer(StagedCheckpoints, Trainer):
+    """Base of the trainers; a subclass says what each response weighs (`weigh`) and how to evaluate."""
+
+    args: DrawConfig
+    loss_is_scaled_for_ga = True
+
+    def __init__(self, model: nn.Module, args: DrawConfig, **kwargs: Any) -> None:
+        if args.disable_dropout:
+            disable_dropout(model)
+        super().__init__(model=model, args=args, data_collator=collate, **kwargs)
+        self.denoiser = Denoiser(model)
+        self._logged: dict[str, list[float]] = defaultdict(list)
+        self._tokens_seen = 0
+        self._flops_pending = 0.0
+        self.add_callback(MetricsFile())
+        self.add_callback(GradientGuard())
+
+    # -- pass 1 -----------------------------------------------------------------------------------------------------
+
+    def get_batch_samples(self, epoch_iterator: Iterator, num_batches: int, device: torch.device):
+        """Collect the optimizer batch and weigh its responses before any of them is back-propagated."""
+        collected, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
+        epoch = int(self.state.epoch or 0) if self.args.draws == "fresh" else 0
+        batches = [self.prepare(rows, epoch) for rows in collected]
+        if batches:
+            # The wrapped model, so that distributed hooks fire and autocast applies.
+            self.denoiser.model = self.model_wrapped
+            self.model_wrapped.eval()
+            self.weigh(batches)
+        return batches, None
+
+    def prepare(self, rows: Sequence[dict[str, Any]], epoch: int) -> MicroBatch:
+        """Plan the draws of a device batch and pack its rows."""
+        responses = [Response.from_row(row) for row in rows]
+        plans = [self.plan_of(response, epoch) for response in responses]
+        draws = build_rows(responses, plans, self.denoiser.mask_token_id)
+        packed = micro_batches(draws, self.args.tokens_per_batch, self.args.device)
+        return MicroBatch(list(rows), responses, plans, packed, len(draws))
+
+    def plan_of(self, response: Response, epoch: int) -> Plan:
+        """Draw plan of a response in an epoch; a function of integers alone."""
+        args = self.args
+        return plan(
+            args.plan_seed, response.example_id, epoch, response.length,
+            args.num_draws, args.draw_design, args.masks_per_size, args.strata_exponent,
+        )  # fmt: skip
+
+    def weigh(self, batches: list[MicroBatch]) -> None:
+        """Set `weights` (one per response) and `loss` of every micro-batch of the optimizer batch."""
+        raise NotImplementedError
+
+    def gathered(self, records: list[Any]) -> list[Any]:
+        """The records of all ranks, in rank order, on every rank."""
+        return gather_object(records) if self.args.world_size > 1 else records
+
+    # -- pass 2 -----------------------------------------------------------------------------------------------------
+
+    def training_step(self, model: nn.Module, inputs: MicroBatch, num_items_in_batch=None) -> torch.Tensor:
+        """Back-propagate `sum_i g_i B_i` over the packed rows of one device batch; returns its share of the loss."""
+        model.train()
+        if hasattr(self.optimizer, "train") and callable(self.optimizer.train):
+            self.optimizer.train()
+        row_weights = torch.tensor(
+            [g * w for g, p in zip(inputs.weights, inputs.plans) for w in p.weights], dtype=torch.float64
+        )
+        parts = self._even_out(inputs.packed)
+        sums = torch.full((inputs.num_rows,), math.nan, dtype=torch.float64)
+        for number, (packed, counts) in enumerate(parts):
+            last = number == len(parts) - 1
+            with _sync(self.accelerator, model, last), self.compute_loss_context_manager():
+                values_R = row_values(self.denoiser, packed)
+                # Gradients of the ranks are averaged, so the sum over ranks needs the world size.
+                scale = row_weights[packed.order].to(values_R) * (self.args.world_size if counts else 0.0)
+                self.accelerator.backward((scale * values_R).sum())
+            if counts:
+                sums[packed.order] = values_R.detach().double().cpu()
+        self._count_work(inputs)
+        self.after_second_pass(inputs, sums)
+        return torch.tensor(inputs.loss, device=self.args.device)
+
+    def after_second_pass(self, batch: MicroBatch, row_sums: torch.Tensor) -> None:
+        """Look at the row sums `[num_rows]` that pass 2 computed."""
+
+    def _even_out(self, packed: list[PackedRows]) -> list[tuple[PackedRows, bool]]:
+        """Every rank runs as many passes as the busiest one (sharded weights are gathered together): repeats its
+        smallest micro-batch with weight zero. The flag says which parts count."""
+        parts = [(part, True) for part in packed]
+        if self.args.world_size > 1:
+            most = max(self.gathered([len(packed)]))
+            smallest = min(packed, key=lambda part: sum(part.segment_lengths))
+            parts = [(smallest, False)] * (most - len(packed)) + parts
+        return parts
+
+    def stop_if_not_finite(self, example_ids: Sequence[int], values: Sequence[float] | torch.Tensor) -> None:
+        """Raise a `UserError` that names the rows when a surrogate is NaN or infinite.
+
+        The weights are saved first if they are still good, so nothing already learned is lost. Call it on every rank
+        with the values of the whole optimizer batch.
+        """
+        rows = bad_rows(example_ids, values)
+        if not rows:
+            return
+        kept = "the last checkpoint is kept"
+        if weights_are_finite(self.model) and self.state.global_step > 0:
+            self._save_checkpoint(self.model, trial=None)
+            kept = f"checkpoint-{self.state.global_step} holds the state before it"
+        raise diverged(rows, self.state.global_step + 1, kept)
+
+    # -- logging and evaluation -------------------------------------------------------------------------------------
+
+    def record(self, values: dict[str, float]) -> None:
+        """Remember metrics of one optimizer step; their mean is logged with the next loss."""
+        for name, value in values.items():
+            self._logged[name].append(value)
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        if "loss" in logs:
+            logs.update({name: sum(values) / len(values) for name, values in self._logged.items()})
+            logs["num_tokens"] = float(self._tokens_seen)
+            self._logged.clear()
+        super().log(logs, start_time)
+
+    def evaluate(self, eval_dataset=None, ignore_keys=None, metric_key_prefix: str = "eval") -> dict[str, float]:
+        """Score a held-out dataset on fixed draws; a dictionary of datasets gives one set of metrics each."""
+        dataset = self.eval_dataset if eval_dataset is None else eval_dataset
+        if isinstance(dataset, dict):
+            metrics: dict[str, float] = {}
+            for name, part in dataset.items():
+                metrics |= self.evaluate(part, ignore_keys, f"{metric_key_prefix}_{name}")
+            return metrics
+        if dataset is None:
+            raise UserError("--eval_dataset_name: evaluation was asked for, but no held-out data was given")
+        self.denoiser.model = self.model_wrapped
+        self.model_wrapped.eval()
+        rows = list(dataset)[: self.args.max_eval_samples]
+        values = self.evaluation_metrics(rows)
+        metrics = {f"{metric_key_prefix}_{name}": value for name, value in values.items()}
+        self.log(metrics)
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
+    def evaluation_metrics(self, rows: list[dict[str, Any]]) -> dict[str, float]:
+        """Metrics of held-out rows (names without the `eval_` prefix)."""
+        raise NotImplementedError
+
+    def my_share(self, rows: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
+        """This rank's rows in batches of the evaluation size. Every rank gets as many batches (rows repeat)."""
+        size, world = self.args.per_device_eval_batch_size, self.args.world_size
+        count = math.ceil(len(rows) / (size * world))
+        mine = [rows[i % len(rows)] for i in range(self.args.process_index, count * size * world, world)]
+        return [mine[i : i + size] for i in range(0, len(mine), size)]
+
+    def floating_point_ops(self, inputs: Any) -> float:
+        """FLOPs counted since the last call: 2 per parameter and token forward, 4 backward."""
+        flops, self._flops_pending = self._flops_pending, 0.0
+        return flops
+
+    def _count_work(self, batch: MicroBatch) -> None:
+        tokens = sum(sum(part.segment_lengths) for part in batch.packed)
+        self._tokens_seen += tokens * self.args.world_size
+        self._flops_pending += 6.0 * tokens * sum(p.numel() for p in self.model.parameters())
+
+
+def _sync(accelerator: Any, model: nn.Module, last: bool):
+    """Average gradients over ranks with the last backward of a device batch only."""
+    return contextlib.nullcontext() if last else accelerator.no_sync(model)
