@@ -248,3 +248,13 @@ def test_nan_logits_are_refused_by_prompt(config):
     bad = [row for row, prompt in enumerate(PROMPTS) if sum(prompt) % 7 == 3]
     with pytest.raises(UserError, match=f"prompts {', '.join(map(str, bad))}: the model's logits are not finite"):
         generate(denoiser, PROMPTS, replace(config, cfg_scale=0.0), 2, tokens_per_batch=10**6)
+
+
+def test_equal_confidences_are_committed_from_left_to_right():
+    denoiser = TableDenoiser(vocab=2, length=4)
+    denoiser.table[..., :2] = 0.0
+    denoiser.prompt_effect.zero_()
+    denoiser.table[-1, :, 0] = torch.tensor([0.1, 0.2, 0.3, 0.4])  # only while all is masked: the last is surest
+    generate(denoiser, [[0]], GenerationConfig(gen_length=4, block_length=None), None)
+    masked = [(canvas[0] == denoiser.mask_token_id).tolist() for canvas in canvases(denoiser)]
+    assert masked[1:] == [[True, True, True, False], [False, True, True, False], [False, False, True, False]]

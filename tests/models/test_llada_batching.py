@@ -75,6 +75,16 @@ def test_one_run_of_equal_segments_equals_a_plain_batch(tiny_llada):
     assert_close(packed, batch.flatten(0, 1), rtol=1e-12, atol=1e-12)
 
 
+def test_positions_restart_in_each_segment(tiny_llada):
+    # Attention sees only differences of positions: logits would not show it until far angles lose precision.
+    model, seen = tiny_llada(), []
+    model.model.transformer["blocks"][0].register_forward_pre_hook(lambda _, args: seen.append(args[1]))
+    model(input_ids=torch.cat(segments())[None], segment_lengths=LENGTHS)
+    angle = torch.cat([torch.arange(length) for length in LENGTHS])  # channel 0 turns by one radian a position
+    assert_close(seen[0].cos[:, 0, 0], angle.cos())
+    assert_close(seen[0].sin[:, 0, 0], angle.sin())
+
+
 def test_a_token_of_another_segment_is_invisible(tiny_llada):
     model, rows = tiny_llada(), segments()
     before = model(input_ids=torch.cat(rows)[None], segment_lengths=LENGTHS).logits[0]

@@ -183,6 +183,8 @@ def test_saved_config_has_the_published_fields_and_no_paths(published, tmp_path)
 def test_an_auto_map_that_names_its_repository_is_kept():
     auto_map = {"AutoConfig": "GSAI-ML/LLaDA-8B-Instruct--configuration_llada.LLaDAConfig"}
     assert LLaDAConfig(auto_map=auto_map).to_diff_dict()["auto_map"] == auto_map
+    half_local = auto_map | {"AutoModel": "modeling_llada.LLaDAModelLM"}
+    assert "auto_map" not in LLaDAConfig(auto_map=half_local).to_diff_dict()
 
 
 def test_tokenizer_is_saved_beside_the_model_and_found_there(published, toy_tokenizer):

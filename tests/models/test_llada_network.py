@@ -98,6 +98,12 @@ def test_rope_pairs_channel_i_with_channel_i_plus_half():
     assert_close(rotate(x, layout), torch.cat([turned.real, turned.imag], dim=-1), rtol=1e-12, atol=1e-12)
 
 
+def test_angles_are_computed_in_float32_even_for_bfloat16_tables():
+    positions = torch.tensor([1001, 4093])  # bfloat16 has no such integers
+    narrow, wide = (rotary_tables(positions, 8, 500000.0, dtype) for dtype in (torch.bfloat16, torch.float32))
+    assert all(torch.equal(a, b.to(torch.bfloat16)) for a, b in zip(narrow, wide))
+
+
 def test_rope_is_float32_in_a_bfloat16_model_and_bfloat16_if_the_config_says_so(tiny_llada):
     seen = []
     for full_precision in (True, False):

@@ -99,9 +99,7 @@ def _iid_sizes(base: int, length: int, num_sizes: int) -> tuple[np.ndarray, np.n
     return np.array(sizes, dtype=np.int64), np.full(num_sizes, 1.0 / num_sizes)
 
 
-def _stratified_sizes(
-    base: int, length: int, num_sizes: int, exponent: float
-) -> tuple[np.ndarray, np.ndarray]:
+def _stratified_sizes(base: int, length: int, num_sizes: int, exponent: float) -> tuple[np.ndarray, np.ndarray]:
     """One size per stratum of u, in exact integer arithmetic: u = (edge_k 2^64 + width_k h) / 2^96."""
     unit = 1 << _EDGE_BITS
     edges = [round((k / num_sizes) ** exponent * unit) for k in range(num_sizes + 1)]

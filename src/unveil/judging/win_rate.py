@@ -56,10 +56,11 @@ def adjusted_win_rate(
     The interval is the normal one for the mean of the per-prompt means, after z^2 imaginary prompts, half of them won
     and half lost, have joined the sample: Agresti and Coull's (1998) guard for small samples and rates near 0 or 1,
     extended to ties. For large n it is mean +- z sd / sqrt(n). Enumerated over all win and tie rates, its coverage at
-    the 95 % level is never below 91 % with ten prompts, nor below 93 % with thirty, and over 95 % on average. When all
-    n prompts came out alike the sample says nothing of its own spread, and the bound is the exact one: another outcome
-    has probability at most q = 1 - (alpha / 2)^(1/n), so the interval is [c - q c, c + q (1 - c)] (for c = 0 or 1,
-    that of Clopper and Pearson).
+    the 95 % level is never below 91 % with ten prompts, nor below 93 % with thirty, and over 95 % on average.
+
+    When all n prompts came out alike the sample says nothing of its own spread, and the bound is the exact one:
+    another outcome has probability at most q = 1 - (alpha / 2)^(1/n), so the interval is [c - q c, c + q (1 - c)]
+    (for c = 0 or 1, that of Clopper and Pearson).
     """
     values = np.asarray(outcomes, dtype=np.float64)
     if values.ndim != 1 or len(values) == 0:

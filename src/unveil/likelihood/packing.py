@@ -59,9 +59,7 @@ def pack(rows: Sequence[Row], order: Sequence[int], device: torch.device | str =
     )
 
 
-def micro_batches(
-    rows: Sequence[Row], tokens_per_batch: int, device: torch.device | str = "cpu"
-) -> list[PackedRows]:
+def micro_batches(rows: Sequence[Row], tokens_per_batch: int, device: torch.device | str = "cpu") -> list[PackedRows]:
     """Pack all rows into micro-batches of at most `tokens_per_batch` tokens (never less than one row)."""
     groups = split_by_tokens([row.length for row in rows], tokens_per_batch)
     return [pack(rows, group, device) for group in groups]

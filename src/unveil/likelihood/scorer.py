@@ -38,9 +38,7 @@ def row_values(denoiser: Denoiser, packed: PackedRows) -> torch.Tensor:
     return torch.stack([part.sum() for part in log_p_N.split(packed.hidden_counts)])
 
 
-def row_values_without_graph(
-    denoiser: Denoiser, batches: Sequence[PackedRows], num_rows: int
-) -> torch.Tensor:
+def row_values_without_graph(denoiser: Denoiser, batches: Sequence[PackedRows], num_rows: int) -> torch.Tensor:
     """`S(M)` of all rows in their original order, `[num_rows]`, on the CPU."""
     values = torch.empty(num_rows, dtype=torch.float32)
     with torch.no_grad():

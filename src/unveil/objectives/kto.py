@@ -35,9 +35,7 @@ class KTO(Algebra):
         if min(self.desirable_weight, self.undesirable_weight) < 0:
             raise UserError("--desirable_weight and --undesirable_weight: must not be negative")
         if self.baseline not in get_args(Baseline):
-            raise UserError(
-                f"--baseline {self.baseline}: unknown; choose one of {', '.join(get_args(Baseline))}"
-            )
+            raise UserError(f"--baseline {self.baseline}: unknown; choose one of {', '.join(get_args(Baseline))}")
 
     needs_reference = True
 

@@ -3,16 +3,19 @@
 from unveil.training.checkpoint import checkpoint_to_resume
 from unveil.training.config import PreferenceConfig, SFTConfig
 from unveil.training.finish import finish_run, versions
+from unveil.training.preference_trainer import PreferenceTrainer, objective_of
 from unveil.training.setup import add_adapters, tokenize
 from unveil.training.sft_trainer import SFTTrainer
 
 __all__ = [
     "PreferenceConfig",
+    "PreferenceTrainer",
     "SFTConfig",
     "SFTTrainer",
     "add_adapters",
     "checkpoint_to_resume",
     "finish_run",
+    "objective_of",
     "tokenize",
     "versions",
 ]

@@ -13,16 +13,24 @@ from unveil.errors import UserError
 class DrawConfig(TrainingArguments):
     """What every training run on ELBO surrogates shares: optimizer, draws, token budget."""
 
-    learning_rate: float = field(default=1e-6, metadata={"help": "Peak learning rate (paper: 1e-6, full fine-tuning)."})
+    learning_rate: float = field(
+        default=1e-6, metadata={"help": "Peak learning rate (paper: 1e-6, full fine-tuning)."}
+    )
     adam_beta2: float = field(default=0.95, metadata={"help": "AdamW's second moment decay (paper: 0.95)."})
     weight_decay: float = field(default=0.01, metadata={"help": "AdamW's weight decay (paper: 0.01)."})
     lr_scheduler_type: str = field(default="cosine", metadata={"help": "Learning rate schedule (paper: cosine)."})
     warmup_steps: float = field(default=0.03, metadata={"help": "Warm-up steps, or below 1 their share of the run."})
     num_train_epochs: float = field(default=1.0, metadata={"help": "Passes over the data (paper: 1)."})
     logging_steps: float = field(default=10, metadata={"help": "Log every this many optimizer steps."})
-    remove_unused_columns: bool = field(default=False, metadata={"help": "Kept off: the trainer reads token columns."})
-    bf16: bool | None = field(default=None, metadata={"help": "bfloat16 autocast; unset: on CUDA devices that have it."})
-    num_draws: int = field(default=4, metadata={"help": "Monte-Carlo draws (forward passes) per answer; published: 8."})
+    remove_unused_columns: bool = field(
+        default=False, metadata={"help": "Kept off: the trainer reads token columns."}
+    )
+    bf16: bool | None = field(
+        default=None, metadata={"help": "bfloat16 autocast; unset: on CUDA devices that have it."}
+    )
+    num_draws: int = field(
+        default=4, metadata={"help": "Monte-Carlo draws (forward passes) per answer; published: 8."}
+    )
     draw_design: str = field(
         default="quadratic_tiling", metadata={"help": "Draw design: quadratic_tiling, or iid as published."}
     )
@@ -48,7 +56,9 @@ class DrawConfig(TrainingArguments):
     canvas_length: int | None = field(
         default=None, metadata={"help": "Answer tokens up to which the *_tail rules fill with end-of-text tokens."}
     )
-    on_bad_rows: str = field(default="error", metadata={"help": "Rows that cannot be used: error, or drop and count."})
+    on_bad_rows: str = field(
+        default="error", metadata={"help": "Rows that cannot be used: error, or drop and count."}
+    )
     max_eval_samples: int | None = field(default=None, metadata={"help": "Evaluate on the first so many rows only."})
 
     def __post_init__(self) -> None:
@@ -83,7 +93,8 @@ class PreferenceConfig(DrawConfig):
         default=0.0, metadata={"help": "Weight of -ELBO per token on thumbs up; 0 in the paper; holds likelihood up."}
     )
     replay_weight: float = field(
-        default=0.0, metadata={"help": "Weight of -ELBO per token on rows of --replay_dataset_name; not in the paper."}
+        default=0.0,
+        metadata={"help": "Weight of -ELBO per token on rows of --replay_dataset_name; not in the paper."},
     )
     replay_batch_size: int = field(default=32, metadata={"help": "Replay rows per optimizer step, over all devices."})
     precompute_ref_log_probs: bool = field(

@@ -39,7 +39,9 @@ class SFTTrainer(SurrogateTrainer):
         records = []
         for part in self.my_share(rows):
             batch = self.prepare(part, EVALUATION_EPOCH)
-            values = combine(row_values_without_graph(self.denoiser, batch.packed, batch.num_rows), batch.plans).values
+            values = combine(
+                row_values_without_graph(self.denoiser, batch.packed, batch.num_rows), batch.plans
+            ).values
             records += [(r.example_id, r.length, float(v)) for r, v in zip(batch.responses, values)]
         unique = {record[0]: record for record in self.gathered(records)}.values()
         return {

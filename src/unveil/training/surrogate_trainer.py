@@ -13,7 +13,7 @@ import contextlib
 import math
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -42,6 +42,17 @@ class MicroBatch:
     num_rows: int
     weights: list[float] = field(default_factory=list)
     loss: float = 0.0
+    seen: torch.Tensor = field(default_factory=lambda: torch.empty(0))
+    """Surrogates that pass 1 computed, `[responses]`, where there was a pass 1."""
+
+    def append(self, other: "MicroBatch", weights: list[float]) -> None:
+        """Add responses whose weights are known; their rows run in micro-batches of their own."""
+        moved = [replace(part, order=[self.num_rows + row for row in part.order]) for part in other.packed]
+        self.packed = self.packed + moved
+        self.num_rows += other.num_rows
+        self.responses = self.responses + other.responses
+        self.plans = self.plans + other.plans
+        self.weights = self.weights + weights
 
 
 class RowList(list):
@@ -54,10 +65,15 @@ def collate(rows: list[dict[str, Any]]) -> RowList:
 
 
 def disable_dropout(model: nn.Module) -> None:
-    """Set every dropout probability to 0: pass 1, pass 2 and the reference must compute one function."""
+    """Set every dropout probability to 0, in layers, module attributes and configs: pass 1, pass 2 and the reference
+    must compute one function."""
     for module in model.modules():
         if isinstance(module, nn.Dropout):
             module.p = 0.0
+        for holder in (module, getattr(module, "config", None)):
+            for name, value in list(vars(holder).items()) if holder is not None else ():
+                if "dropout" in name and isinstance(value, float):
+                    setattr(holder, name, 0.0)
 
 
 class SurrogateTrainer(StagedCheckpoints, Trainer):
@@ -177,8 +193,10 @@ class SurrogateTrainer(StagedCheckpoints, Trainer):
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         if "loss" in logs:
-            logs.update({name: sum(values) / len(values) for name, values in self._logged.items()})
-            logs["num_tokens"] = float(self._tokens_seen)
+            means = {name: sum(values) / len(values) for name, values in self._logged.items()}
+            ranks = self.gathered([(means, self._tokens_seen)])
+            logs.update({name: sum(mean[name] for mean, _ in ranks) / len(ranks) for name in means})
+            logs["num_tokens"] = float(sum(tokens for _, tokens in ranks))
             self._logged.clear()
         super().log(logs, start_time)
 
@@ -194,7 +212,7 @@ class SurrogateTrainer(StagedCheckpoints, Trainer):
             raise UserError("--eval_dataset_name: evaluation was asked for, but no held-out data was given")
         self.denoiser.model = self.model_wrapped
         self.model_wrapped.eval()
-        rows = list(dataset)[: self.args.max_eval_samples]
+        rows = [dataset[i] for i in range(min(len(dataset), self.args.max_eval_samples or len(dataset)))]
         values = self.evaluation_metrics(rows)
         metrics = {f"{metric_key_prefix}_{name}": value for name, value in values.items()}
         self.log(metrics)
@@ -219,7 +237,7 @@ class SurrogateTrainer(StagedCheckpoints, Trainer):
 
     def _count_work(self, batch: MicroBatch) -> None:
         tokens = sum(sum(part.segment_lengths) for part in batch.packed)
-        self._tokens_seen += tokens * self.args.world_size
+        self._tokens_seen += tokens
         self._flops_pending += 6.0 * tokens * sum(p.numel() for p in self.model.parameters())
 
 

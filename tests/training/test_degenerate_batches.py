@@ -1,0 +1,95 @@
+"""Degenerate input has a named behaviour: never a NaN in the weights, never silence (spec test 25)."""
+
+import math
+
+import pytest
+import torch
+
+from unveil.errors import UserError, UserInputWarning
+
+
+def test_a_nan_likelihood_stops_before_the_update_and_names_the_rows(trainer_of, rows, tiny_llada, tmp_path):
+    data = rows(8)
+    model = tiny_llada(vocab_size=24)
+    poisoned = 23  # a token of row 5 alone
+    data[5]["prompt_ids"] = [poisoned]
+    trainer = trainer_of(
+        data, model, per_device_train_batch_size=4, max_steps=4, train_sampling_strategy="sequential"
+    )
+    with torch.no_grad():
+        model.get_input_embeddings().weight[poisoned] = math.nan
+    with pytest.raises(UserError, match=r"step 2: the likelihood of row 5 is not a finite number"):
+        trainer.train()
+    assert trainer.state.global_step == 1
+
+
+def test_a_run_that_diverges_saves_the_last_good_state(trainer_of, rows, tiny_llada, tmp_path):
+    data = rows(8)
+    trainer = trainer_of(
+        data, tiny_llada(vocab_size=24), per_device_train_batch_size=8, max_steps=3, num_train_epochs=3
+    )
+    plain = trainer._scored
+
+    def broken(batch, epoch):
+        records = plain(batch, epoch)
+        if trainer.state.global_step == 2:
+            return [record.__class__(**{**record.__dict__, "policy": math.nan}) for record in records]
+        return records
+
+    trainer._scored = broken
+    with pytest.raises(UserError, match="checkpoint-2 holds the state before it"):
+        trainer.train()
+    assert (tmp_path / "run" / "checkpoint-2" / "model.safetensors").is_file()
+
+
+def test_a_gradient_that_is_not_finite_never_reaches_the_weights(trainer_of, rows, tiny_llada):
+    model = tiny_llada(vocab_size=24)
+    trainer = trainer_of(rows(4), model, per_device_train_batch_size=4, max_steps=1)
+    before = [p.detach().clone() for p in model.parameters()]
+    next(model.parameters()).register_hook(lambda grad: grad * math.nan)
+    with pytest.raises(UserError, match="gradient is not a finite number"):
+        trainer.train()
+    assert all(torch.equal(a, b) for a, b in zip(before, model.parameters()))
+
+
+@pytest.mark.parametrize("count", [1, 5])
+def test_a_batch_of_one_is_refused_before_the_run(trainer_of, rows, tiny_llada, count):
+    """One row, or a last batch of one: its margin is its own baseline."""
+    trainer = trainer_of(rows(count), tiny_llada(vocab_size=24), per_device_train_batch_size=4)
+    with pytest.raises(UserError, match="per_device_train_batch_size"):
+        trainer.train()
+    assert trainer.state.global_step == 0
+
+
+def test_a_batch_with_one_label_is_warned_about(trainer_of, rows, tiny_llada):
+    data = [row | {"label": True} for row in rows(4)]
+    trainer = trainer_of(data, tiny_llada(vocab_size=24), per_device_train_batch_size=4, max_steps=1)
+    with pytest.warns(UserInputWarning, match="all 4 answers of the batch have the label True"):
+        trainer.train()
+
+
+def test_a_lasting_fall_of_both_classes_is_warned_about_once(trainer_of, rows, tiny_llada):
+    trainer = trainer_of(rows(4), tiny_llada(vocab_size=24), per_device_train_batch_size=4)
+    plain = trainer._scored(trainer.prepare(rows(4), 0), 0)
+    falling = [record.__class__(**{**record.__dict__, "policy": record.reference - 3.0}) for record in plain]
+    with pytest.warns(UserInputWarning, match="likelihood displacement") as caught:
+        for _ in range(25):
+            trainer._watch(falling)
+    assert len(caught) == 1
+
+
+def test_dropout_left_on_is_noticed_by_the_second_pass(trainer_of, rows, tiny_llada):
+    model = tiny_llada(vocab_size=24, residual_dropout=0.3)
+    trainer = trainer_of(rows(4), model, per_device_train_batch_size=4, max_steps=1, disable_dropout=False)
+    with pytest.raises(UserError, match="--disable_dropout"):
+        trainer.train()
+
+
+def test_dropout_is_switched_off_by_default(trainer_of, rows, tiny_llada):
+    model = tiny_llada(vocab_size=24, residual_dropout=0.3)
+    trainer_of(rows(4), model, per_device_train_batch_size=4, max_steps=1).train()
+
+
+def test_replay_without_rows_names_the_flag(trainer_of, rows):
+    with pytest.raises(UserError, match="--replay_dataset_name"):
+        trainer_of(rows(4), replay_weight=0.5)
