@@ -59,6 +59,8 @@ def main(output: str, batch: int) -> None:
         timing = ("runtime", "per_second")
         history = [{k: v for k, v in line.items() if not k.endswith(timing)} for line in trainer.state.log_history]
         (Path(output) / "history.json").write_text(json.dumps(history))
+    trainer.accelerator.wait_for_everyone()
+    trainer.accelerator.end_training()
 
 
 if __name__ == "__main__":

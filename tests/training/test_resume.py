@@ -25,7 +25,7 @@ def weights(trainer):
     return {name: p.detach().clone() for name, p in trainer.model.named_parameters()}
 
 
-class Interrupted(Exception):
+class InterruptedRunError(Exception):
     """Stands for a kill between two steps."""
 
 
@@ -34,7 +34,7 @@ def interrupt_at(trainer, step):
 
     def stop(*args, **kwargs):
         if trainer.state.global_step == step:
-            raise Interrupted
+            raise InterruptedRunError
         return original(*args, **kwargs)
 
     trainer.training_step = stop
@@ -57,7 +57,7 @@ def test_a_resumed_run_ends_bit_for_bit_where_the_uninterrupted_one_does(
     whole.train()
     cut = fresh("cut")
     interrupt_at(cut, stop_after)
-    with pytest.raises(Interrupted):
+    with pytest.raises(InterruptedRunError):
         cut.train()
     resumed = fresh("cut")
     resumed.train(resume_from_checkpoint=checkpoint_to_resume(str(tmp_path / "cut"), True))
@@ -82,11 +82,11 @@ def test_a_kill_while_saving_leaves_the_last_whole_checkpoint(trainer_of, rows, 
 
     def killed(folder):
         if trainer.state.global_step == 4:
-            raise Interrupted
+            raise InterruptedRunError
         original(folder)
 
     trainer._save_rng_state = killed
-    with pytest.raises(Interrupted):
+    with pytest.raises(InterruptedRunError):
         trainer.train()
     assert [p.name for p in (tmp_path / "run").glob("checkpoint-*")] == ["checkpoint-2"]
     assert checkpoint_to_resume(str(tmp_path / "run"), True).endswith("checkpoint-2")
@@ -124,5 +124,5 @@ def test_a_missing_checkpoint_is_an_error_that_names_the_flag(tmp_path):
     assert checkpoint_to_resume(str(tmp_path), None) is None
     with pytest.raises(UserError, match="--resume_from_checkpoint"):
         checkpoint_to_resume(str(tmp_path), True)
-    with pytest.raises(UserError, match="trainer_state.json"):
+    with pytest.raises(UserError, match=r"trainer_state\.json"):
         checkpoint_to_resume(str(tmp_path), str(tmp_path))

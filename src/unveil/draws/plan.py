@@ -86,10 +86,8 @@ def plan(
     else:
         sizes, shares = _stratified_sizes(base, length, num_sizes, strata_exponent)
     sizes, shares = sizes.repeat(masks_per_size), (shares / masks_per_size).repeat(masks_per_size)
-    if design == "iid":
-        positions = _independent_sets(base, length, sizes)
-    else:
-        positions = _tiling_sets(base, length, sizes)
+    draw_sets = _independent_sets if design == "iid" else _tiling_sets
+    positions = draw_sets(base, length, sizes)
     return Plan(positions, shares * length / sizes, shares, num_sizes, design)
 
 

@@ -55,9 +55,13 @@ def build_rows(responses: Sequence[Response], plans: Sequence[Plan], mask_token_
         responses: N responses, each with at least one scored token.
         plans: their N draw plans.
         mask_token_id: id that hides a token (`Denoiser.mask_token_id`).
+
+    Raises:
+        ValueError: a plan was drawn for another length; it would hide prompt or tail tokens, or miss scored ones.
     """
     rows = []
     for index, (response, plan) in enumerate(zip(responses, plans, strict=True)):
+        _check_length(response, plan)
         start = len(response.prompt_ids)
         ids = np.array([*response.prompt_ids, *response.completion_ids, *response.tail_ids], dtype=np.int64)
         for draw, positions in enumerate(plan.positions):
@@ -66,3 +70,12 @@ def build_rows(responses: Sequence[Response], plans: Sequence[Plan], mask_token_
             masked[places] = mask_token_id
             rows.append(Row(masked, places, ids[places], index, draw))
     return rows
+
+
+def _check_length(response: Response, plan: Plan) -> None:
+    """A plan fits one length only, the L of its weights `share * L / l`."""
+    planned = round(plan.weights[0] / plan.shares[0] * len(plan.positions[0]))
+    if planned != response.length:
+        raise ValueError(
+            f"example {response.example_id}: {response.length} scored tokens, but its plan was drawn for {planned}"
+        )

@@ -23,17 +23,17 @@ def standard_error(draws_K: torch.Tensor, plan: Plan) -> torch.Tensor:
         plan: the plan that they were drawn from.
     """
     groups = plan.sizes_drawn
+    if _exact(plan) or groups == 1:
+        return draws_K.new_tensor(0.0 if _exact(plan) else math.inf)
     values_G = draws_K.view(groups, -1).mean(dim=1)
     shares_G = torch.from_numpy(plan.shares).to(draws_K.dtype).view(groups, -1).sum(dim=1)
-    if groups == 1:
-        return draws_K.new_tensor(0.0 if _exact(plan) else math.inf)
     if plan.design == "iid":
         return values_G.std() / math.sqrt(groups)
     return _collapsed_strata(values_G, shares_G)
 
 
 def _exact(plan: Plan) -> bool:
-    """One draw that hides the only token scores it exactly."""
+    """A draw that hides the only token scores it exactly."""
     return len(plan.positions[0]) == 1 and plan.weights[0] == plan.shares[0]
 
 

@@ -1,4 +1,4 @@
-"""From names to things that can be trained: model, adapters, tokenised data. What every training command does first."""
+"""From names to things that can be trained: adapters and tokenised data, which every training command needs."""
 
 from typing import Any
 

@@ -6,7 +6,8 @@ One optimizer step (all micro-batches of `get_batch_samples`, all ranks):
             autograd of the objective on that short vector                 -> one weight g_i per response
     pass 2  sum_i g_i B_i, one packed micro-batch of rows at a time        -> `training_step`
 
-By the chain rule the gradient is exactly that of the one-pass loss. Memory depends neither on the number of draws nor on the batch size.
+By the chain rule the gradient is exactly that of the one-pass loss. Memory depends neither on the number of draws nor on
+the batch size.
 """
 
 import contextlib

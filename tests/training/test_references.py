@@ -1,0 +1,82 @@
+"""Frozen copy, adapters off and cached values are one reference; adapters train and the base stays as it was."""
+
+import copy
+
+import pytest
+import torch
+
+from unveil.models import load_denoiser_model
+from unveil.training import add_adapters
+
+
+def records_of(trainer, data):
+    return [(r.policy, r.reference) for r in trainer._scored(trainer.prepare(data, 0), 0)]
+
+
+def test_adapters_off_equals_a_frozen_copy_of_the_base(trainer_of, rows, tiny_llada):
+    base, data = tiny_llada(vocab_size=24, dtype=torch.float64), rows(6)
+    adapted = add_adapters(copy.deepcopy(base), r=4, alpha=8)
+    with torch.no_grad():
+        for name, parameter in adapted.named_parameters():
+            if "lora_B" in name:
+                parameter.add_(0.05)
+    off = records_of(trainer_of(data, adapted, per_device_train_batch_size=6), data)
+    copied = records_of(
+        trainer_of(data, adapted, per_device_train_batch_size=6, trainer_arguments={"ref_model": base}), data
+    )
+    torch.testing.assert_close(torch.tensor(off), torch.tensor(copied), rtol=1e-12, atol=0)
+    assert all(abs(policy - reference) > 1e-3 for policy, reference in off)
+
+
+@pytest.mark.parametrize("draws", ["fresh", "fixed"])
+def test_cached_reference_trains_to_the_same_weights_as_a_live_one(trainer_of, rows, tiny_llada, draws):
+    data, held_out = rows(8), rows(4, seed=2)
+    runs = []
+    for cached in (False, True):
+        model = tiny_llada(vocab_size=24, dtype=torch.float64)
+        trainer = trainer_of(
+            data,
+            model,
+            eval_rows=held_out,
+            per_device_train_batch_size=4,
+            num_train_epochs=2,
+            draws=draws,
+            precompute_ref_log_probs=cached,
+            eval_strategy="epoch",
+        )
+        trainer.train()
+        runs.append((torch.cat([p.flatten() for p in model.parameters()]), trainer.evaluate()["eval_loss"]))
+    torch.testing.assert_close(runs[0][0], runs[1][0], rtol=1e-9, atol=1e-12)
+    assert runs[0][1] == pytest.approx(runs[1][1], rel=1e-9)
+
+
+def test_fresh_draws_differ_between_epochs_and_fixed_ones_do_not(trainer_of, rows):
+    data = [row | {"completion_ids": list(range(4, 20))} for row in rows(4)]
+    trainer = trainer_of(data, per_device_train_batch_size=4)
+    first, second = (trainer.prepare(data, epoch).plans for epoch in (0, 1))
+    assert any(not (a == b).all() for a, b in zip(first[0].positions, second[0].positions) if len(a) == len(b)) or [
+        len(p) for p in first[0].positions
+    ] != [len(p) for p in second[0].positions]
+
+
+def test_lora_moves_adapters_only_and_is_saved_as_an_adapter(trainer_of, rows, tiny_llada, tmp_path):
+    base, data = tiny_llada(vocab_size=24), rows(8)
+    base.save_pretrained(tmp_path / "base")
+    before = {name: p.detach().clone() for name, p in base.named_parameters()}
+    base = load_denoiser_model(tmp_path / "base")
+    adapted = add_adapters(base, r=4, alpha=8)
+    trainer = trainer_of(
+        data, adapted, per_device_train_batch_size=8, num_train_epochs=3, learning_rate=1e-2, save_strategy="epoch"
+    )
+    trainer.train()
+    for name, parameter in adapted.get_base_model().named_parameters():
+        if "lora_" not in name:
+            assert torch.equal(parameter, before[name.replace(".base_layer", "")]), name
+    folder = tmp_path / "run" / "checkpoint-3"
+    assert (folder / "adapter_model.safetensors").is_file()
+    assert not (folder / "model.safetensors").exists()
+    assert not any(".transformer.ff_out" in name for name, _ in adapted.named_parameters() if "lora_" in name)
+    merged = load_denoiser_model(folder)
+    assert not torch.equal(
+        merged.model.transformer["blocks"][0].q_proj.weight, base.model.transformer["blocks"][0].q_proj.base_layer.weight
+    )
