@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator
-from itertools import combinations, permutations, product
+from itertools import combinations, pairwise, permutations, product
 
 import numpy as np
 from table_predictor import Subset, plan_of
@@ -26,10 +26,8 @@ def strata(length: int, count: int, exponent: float = 2.0) -> list[tuple[float, 
     """(width, {size: probability}) of each stratum of u."""
     edges = [(k / count) ** exponent for k in range(count + 1)]
     found = []
-    for low, high in zip(edges, edges[1:]):
-        overlap = {
-            size: min(high, size / length) - max(low, (size - 1) / length) for size in range(1, length + 1)
-        }
+    for low, high in pairwise(edges):
+        overlap = {size: min(high, size / length) - max(low, (size - 1) / length) for size in range(1, length + 1)}
         found.append((high - low, {size: o / (high - low) for size, o in overlap.items() if o > 1e-12}))
     return found
 

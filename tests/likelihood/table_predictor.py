@@ -1,8 +1,9 @@
 """A denoiser that is a lookup table, and exact expectations over its finite world (every set, every order)."""
 
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from itertools import chain, combinations, product
+from itertools import chain, combinations, pairwise, product
 from typing import NamedTuple
 
 import numpy as np
@@ -69,7 +70,7 @@ class MarkovChain:
         generator = np.random.default_rng(seed)
         start, step = generator.dirichlet(np.ones(vocab)), generator.dirichlet(np.ones(vocab), size=vocab)
         self.joint = {
-            y: float(start[y[0]] * np.prod([step[a, b] for a, b in zip(y, y[1:])]))
+            y: float(start[y[0]] * np.prod([step[a, b] for a, b in pairwise(y)]))
             for y in product(range(vocab), repeat=length)
         }
         sequences = torch.tensor(list(self.joint))
@@ -117,6 +118,20 @@ def token_values(predictor: TablePredictor, completion: Subset) -> dict[Subset, 
         for row in packed.order:
             values[subsets[row]] = {place: tokens.pop(0) for place in subsets[row]}
     return values
+
+
+def elbo_by_subsets(sums: dict[Subset, float], length: int) -> float:
+    """B = sum over sets of S(M) / (l C(L, l))."""
+    return sum(value / (len(hidden) * math.comb(length, len(hidden))) for hidden, value in sums.items())
+
+
+def across_and_within(sums: dict[Subset, float], length: int) -> tuple[float, float]:
+    """V_t = Var_l(E[f | l]) and V_y = E_l Var(f | l) of f(M) = (L / l) S(M), l uniform on 1..L."""
+    by_size = [
+        [length / size * value for hidden, value in sums.items() if len(hidden) == size]
+        for size in range(1, length + 1)
+    ]
+    return float(np.var([np.mean(values) for values in by_size])), float(np.mean([np.var(v) for v in by_size]))
 
 
 class Moments(NamedTuple):

@@ -1,19 +1,9 @@
 """The variance of an estimate is the one that the design's formula says."""
 
-import numpy as np
 import pytest
 from design_laws import iid_law, strata, tiling_law
 from simulation import simulate, z_of_variance
-from table_predictor import Subset, exact_moments, random_predictor, set_values, size_only_predictor
-
-
-def across_and_within(sums: dict[Subset, float], length: int) -> tuple[float, float]:
-    """V_t = Var_l(E[f | l]) and V_y = E_l Var(f | l) of f(M) = (L / l) S(M), l uniform on 1..L."""
-    by_size = [
-        [length / size * value for hidden, value in sums.items() if len(hidden) == size]
-        for size in range(1, length + 1)
-    ]
-    return float(np.var([np.mean(values) for values in by_size])), float(np.mean([np.var(v) for v in by_size]))
+from table_predictor import across_and_within, exact_moments, random_predictor, set_values, size_only_predictor
 
 
 @pytest.mark.parametrize(("sizes_drawn", "masks_per_size"), [(1, 1), (2, 1), (3, 1), (1, 2), (1, 3), (2, 2)])

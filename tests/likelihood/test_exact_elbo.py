@@ -6,13 +6,9 @@ from itertools import permutations
 import numpy as np
 import pytest
 import torch
-from table_predictor import MarkovChain, Subset, all_subsets, random_predictor, set_values, token_values
+from table_predictor import MarkovChain, Subset, elbo_by_subsets, random_predictor, set_values, token_values
 
 TABLES = [(1, 4, 0), (2, 4, 1), (3, 6, 2), (5, 3, 3), (6, 2, 4)]  # length, vocabulary, seed
-
-
-def elbo_by_subsets(sums: dict[Subset, float], length: int) -> float:
-    return sum(value / (len(hidden) * math.comb(length, len(hidden))) for hidden, value in sums.items())
 
 
 def elbo_by_orders(tokens: dict[Subset, dict[int, float]], length: int) -> float:
@@ -137,4 +133,3 @@ def test_every_token_has_weight_one_in_the_exact_elbo():
     log_p = torch.log_softmax(predictor.table[0], dim=-1)
     expected = sum(log_p[place, token].item() for place, token in enumerate(completion))
     assert elbo_by_subsets(set_values(predictor, completion), 5) == pytest.approx(expected, abs=1e-12)
-    assert len(all_subsets(5)) == 31

@@ -3,8 +3,7 @@
 import pytest
 from design_laws import iid_law, tiling_law
 from simulation import simulate, z_of_mean
-from table_predictor import exact_moments, perturbed, random_predictor, set_values
-from test_exact_elbo import elbo_by_subsets
+from table_predictor import elbo_by_subsets, exact_moments, perturbed, random_predictor, set_values
 
 from unveil.draws import DESIGNS
 

@@ -120,7 +120,7 @@ def test_replay_adds_the_gradient_of_its_own_loss_and_nothing_else(tiny_llada, t
         trainer_of, policy, reference, data, replay_rows=replay, replay_weight=0.5, replay_batch_size=3, **arguments
     )
     response = Response.from_row(replay[0])
-    drawn = plan(42, response.example_id, 1, response.length, 4)
+    drawn = plan(42, response.example_id, 1, response.length, 1)
     (part,) = micro_batches(build_rows([response], [drawn], 1), 10**9)
     values = row_values(Denoiser(policy), part)
     nelbo = -(torch.tensor(drawn.weights)[part.order] * values).sum() / response.length

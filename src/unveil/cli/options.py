@@ -7,17 +7,41 @@ from unveil.errors import UserError
 
 
 @dataclass
-class ModelArguments:
-    """Which model, in which precision, with which adapters."""
+class LoadArguments:
+    """Which model, in which precision"""
 
-    model_name_or_path: str | None = field(default=None, metadata={"help": "Hub name or folder of the model."})
+    model_name_or_path: str | None = field(
+        default=None, metadata={"help": "Hub name or folder of the model, or folder of LoRA adapters."}
+    )
     model_revision: str | None = field(default=None, metadata={"help": "Branch, tag or commit of a hub model."})
     tokenizer_name_or_path: str | None = field(default=None, metadata={"help": "Tokenizer, if not beside the model."})
+    chat_template_path: str | None = field(
+        default=None, metadata={"help": "Jinja file that turns messages into text, instead of the tokenizer's own."}
+    )
+    mask_token_id: int | None = field(
+        default=None, metadata={"help": "Id of the mask token, where neither config nor tokenizer names one."}
+    )
     dtype: str | None = field(
-        default=None,
-        metadata={"help": "float32, bfloat16 or float16; unset: float32 to train, the checkpoint's to use or adapt."},
+        default=None, metadata={"help": "float32, bfloat16 or float16; unset: as in the checkpoint."}
     )
     attn_implementation: str | None = field(default=None, metadata={"help": "Attention kernel, as in transformers."})
+
+
+@dataclass
+class UseArguments(LoadArguments):
+    """Which model, in which precision, where"""
+
+    device: str | None = field(default=None, metadata={"help": "cpu, cuda, cuda:1, ...; unset: a GPU if there is one."})
+
+
+@dataclass
+class ModelArguments(LoadArguments):
+    """Which model, in which precision, with which adapters"""
+
+    dtype: str | None = field(
+        default=None,
+        metadata={"help": "float32, bfloat16 or float16; unset: float32, with adapters as in the checkpoint."},
+    )
     use_peft: bool = field(default=False, metadata={"help": "Train LoRA adapters instead of all weights."})
     lora_r: int = field(default=16, metadata={"help": "LoRA rank."})
     lora_alpha: int = field(default=32, metadata={"help": "LoRA alpha."})
@@ -28,20 +52,16 @@ class ModelArguments:
 
 
 @dataclass
-class DataArguments:
-    """Which data, and how its columns are called."""
+class RowArguments:
+    """Which data"""
 
     dataset_name: str | None = field(
         default=None, metadata={"help": "Hub name, or a local .jsonl, .json, .parquet or .csv file, or a folder."}
     )
     dataset_config: str | None = field(default=None, metadata={"help": "Configuration of a hub dataset."})
-    dataset_train_split: str = field(default="train", metadata={"help": "Split to train on."})
-    dataset_test_split: str = field(default="test", metadata={"help": "Split of --eval_dataset_name, where it has any."})
-    eval_dataset_name: str | None = field(default=None, metadata={"help": "Held-out data, in the same format."})
     column_map: list[str] | None = field(
         default=None, metadata={"help": "Columns under other names, as given=wanted: kto_tag=label."}
     )
-    overwrite: bool = field(default=False, metadata={"help": "Allow an output folder that is not empty."})
 
     def split_of(self, name: str, split: str) -> str:
         """A single local file has no splits, so all of it is meant."""
@@ -54,6 +74,33 @@ class DataArguments:
             if len(pair) != 2 or not all(pair):
                 raise UserError(f"--column_map {'='.join(pair)}: must look like given=wanted, as in kto_tag=label")
         return {given: wanted for given, wanted in pairs} or None
+
+
+@dataclass
+class DataArguments(RowArguments):
+    """Which data to train on"""
+
+    dataset_train_split: str = field(default="train", metadata={"help": "Split to train on."})
+    eval_dataset_name: str | None = field(
+        default=None, metadata={"help": "Held-out data in the same format; scored at the end, see --eval_strategy."}
+    )
+    dataset_test_split: str = field(default="test", metadata={"help": "Split of --eval_dataset_name, where it has any."})
+    overwrite: bool = field(default=False, metadata={"help": "Allow an output folder that is not empty."})
+
+
+@dataclass
+class HeldOutArguments(RowArguments):
+    """Which data to use"""
+
+    dataset_split: str = field(default="test", metadata={"help": "Split of the data, where it has any."})
+    max_samples: int | None = field(default=None, metadata={"help": "Use the first so many rows only."})
+    max_prompt_length: int | None = field(default=None, metadata={"help": "Keep the last so many tokens of a prompt."})
+    on_bad_rows: str = field(default="error", metadata={"help": "Rows that cannot be used: error, or drop and count."})
+    overwrite: bool = field(default=False, metadata={"help": "Allow an output that exists already."})
+
+    def __post_init__(self) -> None:
+        if self.max_samples is not None and self.max_samples < 1:
+            raise UserError(f"--max_samples {self.max_samples}: at least 1 row is needed")
 
 
 def needed(value: str | None, flag: str, what: str) -> str:

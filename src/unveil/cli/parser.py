@@ -1,67 +1,81 @@
-"""Dataclasses to flags (`HfArgumentParser`), with `--config run.yaml` below the flags and a help that can be read.
+"""Dataclasses to flags (`HfArgumentParser`), with `--config run.yaml` below the flags.
 
 A key of the YAML file is a flag without its dashes; what is given on the command line wins. An `env:` map sets
 environment variables. `--help` shows the flags that matter; `--help_all` every flag of `TrainingArguments` too.
 """
 
-import argparse
-import dataclasses
+import difflib
 import json
 import os
-import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
 import yaml
-from transformers import HfArgumentParser, TrainingArguments
+from transformers import HfArgumentParser
 
+from unveil.cli.help_page import help_page
 from unveil.errors import UserError
-
-# Flags of TrainingArguments that --help shows; the rest is one --help_all away.
-SHOWN = {
-    "output_dir", "per_device_train_batch_size", "per_device_eval_batch_size", "gradient_accumulation_steps",
-    "learning_rate", "weight_decay", "max_grad_norm", "num_train_epochs", "max_steps", "lr_scheduler_type",
-    "warmup_steps", "logging_steps", "eval_strategy", "eval_steps", "save_strategy", "save_steps",
-    "save_total_limit", "seed", "bf16", "gradient_checkpointing", "report_to", "run_name", "load_best_model_at_end",
-    "metric_for_best_model", "resume_from_checkpoint", "push_to_hub", "use_cpu", "dataloader_drop_last",
-}  # fmt: skip
 
 
 class _Parser(HfArgumentParser):
     def error(self, message: str) -> NoReturn:
         raise UserError(f"{message}; `{self.prog} --help` tells the flags")
 
+    def names(self) -> list[str]:
+        """Every flag without its dashes."""
+        return [option.removeprefix("--") for action in self._actions for option in action.option_strings]
 
-def parse(dataclass_types: Sequence[type], argv: Sequence[str], prog: str, description: str) -> tuple[Any, ...]:
+
+def parse(
+    dataclass_types: Sequence[type],
+    argv: Sequence[str],
+    prog: str,
+    description: str,
+    required: Mapping[str, str] | None = None,
+) -> tuple[Any, ...]:
     """Instances of the dataclasses from flags and, below them, from the YAML file that `--config` names.
 
+    Args:
+        dataclass_types: their fields are the flags; no two may share a field.
+        argv: the flags as given.
+        prog: what the user typed, `unveil train`.
+        description: one or two sentences for `--help`.
+        required: fields that must be given, with what they are.
+
     Raises:
-        UserError: unknown flag or key, unreadable file, a value of the wrong type.
+        UserError: unknown flag or key, missing flag, unreadable file, a value of the wrong type.
     """
-    parser = _parser(dataclass_types, prog, description)
+    parser = _Parser(list(dataclass_types), prog=prog, add_help=False, allow_abbrev=False)
     if {"-h", "--help", "--help_all"} & set(argv):
-        _print_help(parser, everything="--help_all" in argv)
+        print(help_page(parser, dataclass_types, description, everything="--help_all" in argv))
         raise SystemExit(0)
     name, given = _take_config(list(argv))
-    from_file = _file_flags(name, parser) if name else []
+    flags = [*(_file_flags(name, parser, given) if name else []), *given]
+    values, rest = parser.parse_known_args(flags)
+    if rest:
+        _refuse_unknown(rest, parser)
+    for field, what in (required or {}).items():
+        if not getattr(values, field):
+            raise UserError(f"--{field}: is missing; give {what}")
     try:
-        parsed = parser.parse_args_into_dataclasses([*from_file, *given], look_for_args_file=False)
+        return parser.parse_args_into_dataclasses(flags, look_for_args_file=False)
     except (ValueError, TypeError, ImportError) as error:
         if isinstance(error, UserError):
             raise
         raise UserError(f"{' '.join(str(error).split())}; check the flags") from error
-    return parsed
 
 
-def _parser(dataclass_types: Sequence[type], prog: str, description: str) -> _Parser:
-    return _Parser(
-        list(dataclass_types),
-        prog=prog,
-        description=description,
-        add_help=False,
-        allow_abbrev=False,
-        formatter_class=lambda prog: argparse.HelpFormatter(prog, max_help_position=34, width=110),
-    )
+def _refuse_unknown(rest: list[str], parser: _Parser) -> NoReturn:
+    flags = [item.split("=")[0] for item in rest if item.startswith("-")]
+    if not flags:
+        raise UserError(f"{rest[0]!r}: belongs to no flag; `{parser.prog} --help` tells the flags")
+    hint = _closest(flags[0].lstrip("-"), parser)
+    raise UserError(f"{', '.join(flags)}: unknown flag{hint}; `{parser.prog} --help` tells the flags")
+
+
+def _closest(name: str, parser: _Parser) -> str:
+    found = difflib.get_close_matches(name, [known for known in parser.names() if "-" not in known], n=1)
+    return f" (close to --{found[0]})" if found else ""
 
 
 def _take_config(argv: list[str]) -> tuple[str | None, list[str]]:
@@ -76,46 +90,31 @@ def _take_config(argv: list[str]) -> tuple[str | None, list[str]]:
     return None, argv
 
 
-def _file_flags(name: str, parser: argparse.ArgumentParser) -> list[str]:
-    """The keys of a YAML file as flags."""
+def _file_flags(name: str, parser: _Parser, given: Sequence[str]) -> list[str]:
+    """The keys of a YAML file as flags, but for those that the command line gives too."""
     try:
         with open(name, encoding="utf-8") as file:
             values = yaml.safe_load(file) or {}
-    except OSError as error:
-        raise UserError(f"--config {name}: cannot be read ({error.strerror}); check the path") from error
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "not UTF-8 text"
+        raise UserError(f"--config {name}: cannot be read ({reason}); check the path") from error
     except yaml.YAMLError as error:
-        raise UserError(f"--config {name}: is not valid YAML ({' '.join(str(error).split())})") from error
-    if not isinstance(values, dict):
-        raise UserError(f"--config {name}: must hold `flag: value` lines")
-    for variable, value in (values.pop("env", None) or {}).items():
+        raise UserError(f"--config {name}: is not valid YAML ({' '.join(str(error).split())}); correct it") from error
+    environment = values.pop("env", None) or {} if isinstance(values, dict) else None
+    if not isinstance(values, dict) or not isinstance(environment, dict):
+        raise UserError(f"--config {name}: must hold `flag: value` lines; correct it")
+    for variable, value in environment.items():
         os.environ[str(variable)] = str(value)
-    known = {option.removeprefix("--") for action in parser._actions for option in action.option_strings}
+    known, above = set(parser.names()), {item.split("=")[0].removeprefix("--").replace("-", "_") for item in given}
     flags: list[str] = []
     for key, value in values.items():
         if str(key) not in known:
-            raise UserError(f"--config {name}: unknown key {key!r}; keys are flags without their dashes")
+            hint = _closest(str(key), parser)
+            raise UserError(f"--config {name}: unknown key {key!r}{hint}; keys are flags without their dashes")
+        if value is None or str(key).replace("-", "_") in above:
+            continue
         if isinstance(value, list):
             flags += [f"--{key}", *map(str, value)]
-        elif value is not None:
-            flags += [f"--{key}", json.dumps(value) if isinstance(value, dict) else str(value)]
+        else:
+            flags.append(f"--{key}={json.dumps(value) if isinstance(value, dict) else value}")
     return flags
-
-
-def _print_help(parser: argparse.ArgumentParser, everything: bool) -> None:
-    inherited = {f.name for f in dataclasses.fields(TrainingArguments)}
-    ours = {"draw_seed"}
-    for action in parser._actions:
-        hidden = action.dest in inherited and action.dest not in SHOWN | ours
-        twin = any(option.startswith("--no_") for option in action.option_strings) or action.dest == "help"
-        if (hidden or twin) and not everything:
-            action.help = argparse.SUPPRESS
-    parser.usage = f"{parser.prog} [--config FILE.yaml] [flags]"
-    parser.add_argument("--config", metavar="FILE", help="YAML file with flags as keys; flags win over it.")
-    parser.add_argument("--help_all", action="store_true", help="Every flag, those of TrainingArguments included.")
-    # Plain `%` of the libraries' help texts are not format codes.
-    for action in parser._actions:
-        if action.help and action.help is not argparse.SUPPRESS:
-            action.help = action.help.replace("(default: %(default)s)", "").replace("%", "%%")
-            if action.default not in (None, argparse.SUPPRESS, [], "", False):
-                action.help += f" [{getattr(action.default, 'value', action.default)}]"
-    parser.print_help(sys.stdout)

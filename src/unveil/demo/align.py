@@ -100,5 +100,10 @@ def align(base: Base, recipe: Recipe, folder: Path, shuffled: bool, advance: Adv
         trainer.train()
     history = [line for line in trainer.state.log_history if "loss" in line]
     up = sum(row["label"] for row in thumbs)
-    told = [str(w.message) for w in caught if issubclass(w.category, UserInputWarning)]
+    told = []
+    for warning in caught:
+        if issubclass(warning.category, UserInputWarning):
+            told.append(str(warning.message))
+        else:
+            warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
     return Alignment(trainer.model.eval(), history, up, len(thumbs) - up, told)  # type: ignore[arg-type]

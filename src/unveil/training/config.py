@@ -13,24 +13,18 @@ from unveil.errors import UserError
 class DrawConfig(TrainingArguments):
     """What every training run on ELBO surrogates shares: optimizer, draws, token budget."""
 
-    learning_rate: float = field(
-        default=1e-6, metadata={"help": "Peak learning rate (paper: 1e-6, full fine-tuning)."}
-    )
+    learning_rate: float = field(default=1e-6, metadata={"help": "Peak learning rate (paper: 1e-6, full fine-tuning)."})
     adam_beta2: float = field(default=0.95, metadata={"help": "AdamW's second moment decay (paper: 0.95)."})
     weight_decay: float = field(default=0.01, metadata={"help": "AdamW's weight decay (paper: 0.01)."})
     lr_scheduler_type: str = field(default="cosine", metadata={"help": "Learning rate schedule (paper: cosine)."})
     warmup_steps: float = field(default=0.03, metadata={"help": "Warm-up steps, or below 1 their share of the run."})
     num_train_epochs: float = field(default=1.0, metadata={"help": "Passes over the data (paper: 1)."})
     logging_steps: float = field(default=10, metadata={"help": "Log every this many optimizer steps."})
-    remove_unused_columns: bool = field(
-        default=False, metadata={"help": "Kept off: the trainer reads token columns."}
-    )
+    remove_unused_columns: bool = field(default=False, metadata={"help": "Kept off: the trainer reads token columns."})
     bf16: bool | None = field(
         default=None, metadata={"help": "bfloat16 autocast; unset: on CUDA devices that have it."}
     )
-    num_draws: int = field(
-        default=4, metadata={"help": "Monte-Carlo draws (forward passes) per answer; published: 8."}
-    )
+    num_draws: int = field(default=4, metadata={"help": "Monte-Carlo draws (forward passes) per answer; published: 8."})
     draw_design: str = field(
         default="quadratic_tiling", metadata={"help": "Draw design: quadratic_tiling, or iid as published."}
     )
@@ -49,6 +43,9 @@ class DrawConfig(TrainingArguments):
     max_length: int | None = field(
         default=None, metadata={"help": "Longest prompt + answer in tokens; unset: the model's context."}
     )
+    max_prompt_length: int | None = field(
+        default=None, metadata={"help": "Keep the last so many tokens of longer prompts; unset: all."}
+    )
     end_of_answer: str = field(
         default="one_eos",
         metadata={"help": "What follows an answer: one_eos, none, visible_tail, eos_visible_tail or scored_tail."},
@@ -56,8 +53,9 @@ class DrawConfig(TrainingArguments):
     canvas_length: int | None = field(
         default=None, metadata={"help": "Answer tokens up to which the *_tail rules fill with end-of-text tokens."}
     )
-    on_bad_rows: str = field(
-        default="error", metadata={"help": "Rows that cannot be used: error, or drop and count."}
+    on_bad_rows: str = field(default="error", metadata={"help": "Rows that cannot be used: error, or drop and count."})
+    eval_num_draws: int | None = field(
+        default=None, metadata={"help": "Draws per held-out answer; unset: --num_draws. More of them measure sharper."}
     )
     max_eval_samples: int | None = field(default=None, metadata={"help": "Evaluate on the first so many rows only."})
 
@@ -97,6 +95,7 @@ class PreferenceConfig(DrawConfig):
         metadata={"help": "Weight of -ELBO per token on rows of --replay_dataset_name; not in the paper."},
     )
     replay_batch_size: int = field(default=32, metadata={"help": "Replay rows per optimizer step, over all devices."})
+    replay_num_draws: int = field(default=1, metadata={"help": "Draws per replay row."})
     precompute_ref_log_probs: bool = field(
         default=False, metadata={"help": "Score the reference once before training and keep only its values."}
     )

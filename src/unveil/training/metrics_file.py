@@ -17,6 +17,8 @@ class MetricsFile(TrainerCallback):
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs) -> None:
         if state.is_world_process_zero:
             path = Path(str(args.output_dir)) / NAME
+            if not path.is_file():
+                return
             kept = [line for line in _lines(path) if json.loads(line)["step"] <= state.global_step]
             write_text(path, "".join(kept if state.global_step else []))
 

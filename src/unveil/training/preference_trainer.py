@@ -22,9 +22,8 @@ from unveil.training.preference_metrics import (
     ranking_accuracy,
 )
 from unveil.training.reference import AdaptersOff, CachedValues, FrozenCopy, Reference
-from unveil.training.surrogate_trainer import MicroBatch, SurrogateTrainer
+from unveil.training.surrogate_trainer import EVALUATION_EPOCH, MicroBatch, SurrogateTrainer
 
-EVALUATION_EPOCH = -1
 # Pass 2 recomputes what pass 1 saw; more than rounding between them means that they are not one function.
 TOLERANCE = 1e-3
 
@@ -36,6 +35,28 @@ def objective_of(args: PreferenceConfig) -> Objective:
     baseline: Any = args.baseline
     objective: Objective = kto(args.beta, args.desirable_weight, args.undesirable_weight, baseline)
     return objective + args.sft_weight * sft() if args.sft_weight else objective
+
+
+def refuse_batches_of_one(objective: Objective, args: PreferenceConfig, rows: int) -> None:
+    """A batch that is its own baseline teaches nothing: say so before the run, not in its last step.
+
+    Raises:
+        UserError: some optimizer batch of `rows` training rows would hold one answer, and the baseline is its mean.
+    """
+    kto, batch = kto_term(objective), _optimizer_batch(args)
+    if kto is None or kto.baseline == "zero":
+        return
+    if batch == 1 or rows == 1:
+        kto.shift(torch.zeros(1, 1))
+    if rows % batch == 1 and not args.dataloader_drop_last:
+        raise UserError(
+            f"--per_device_train_batch_size: {rows} rows in batches of {batch} leave a last batch of one, which is "
+            "its own baseline; give --dataloader_drop_last True, another batch size or --baseline zero"
+        )
+
+
+def _optimizer_batch(args: PreferenceConfig) -> int:
+    return args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
 
 
 class PreferenceTrainer(SurrogateTrainer):
@@ -87,34 +108,17 @@ class PreferenceTrainer(SurrogateTrainer):
 
     def train(self, *args: Any, **kwargs: Any):
         """Train; with `precompute_ref_log_probs` the reference is scored first and then let go."""
-        self._refuse_batches_of_one()
+        if self.train_dataset is not None:
+            refuse_batches_of_one(self.objective, self.args, len(self.train_dataset))  # type: ignore[arg-type]
         if self.args.precompute_ref_log_probs and self.reference is not None:
             self.reference = self._cached(self.reference)
         return super().train(*args, **kwargs)
 
-    def _optimizer_batch(self) -> int:
-        args = self.args
-        return args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
-
     def _num_epochs(self) -> int:
         """Passes over the data that training will start."""
         if self.args.max_steps > 0:
-            return math.ceil(self.args.max_steps * self._optimizer_batch() / len(self.train_dataset))  # type: ignore[arg-type]
+            return math.ceil(self.args.max_steps * _optimizer_batch(self.args) / len(self.train_dataset))  # type: ignore[arg-type]
         return math.ceil(self.args.num_train_epochs)
-
-    def _refuse_batches_of_one(self) -> None:
-        """A batch that is its own baseline teaches nothing: say so before the run, not in its last step."""
-        kto = kto_term(self.objective)
-        if kto is None or kto.baseline == "zero" or self.train_dataset is None:
-            return
-        batch, rows = self._optimizer_batch(), len(self.train_dataset)  # type: ignore[arg-type]
-        if batch == 1 or rows == 1:
-            kto.shift(torch.zeros(1, 1))
-        if rows % batch == 1 and not self.args.dataloader_drop_last:
-            raise UserError(
-                f"--per_device_train_batch_size: {rows} rows in batches of {batch} leave a last batch of one, which is "
-                "its own baseline; give --dataloader_drop_last True, another batch size or --baseline zero"
-            )
 
     def _cached(self, reference: Reference) -> CachedValues:
         cache = CachedValues()
@@ -127,7 +131,7 @@ class PreferenceTrainer(SurrogateTrainer):
             rows = list(dataset)  # type: ignore[call-overload]
             for epoch in wanted:
                 for start in range(0, len(rows), size):
-                    batch = self.prepare(rows[start : start + size], epoch)
+                    batch = self.prepare(rows[start : start + size], epoch, self.draws_in(epoch))
                     keys = [(response.example_id, epoch) for response in batch.responses]
                     cache.store(keys, reference.row_sums(batch.packed, batch.num_rows, keys))
         return cache
@@ -165,9 +169,7 @@ class PreferenceTrainer(SurrogateTrainer):
         errors = [standard_error(p - r, plan) for p, r, plan in zip(policy.per_draw, reference.per_draw, batch.plans)]
         return [
             Scored(response.example_id, bool(row["label"]), response.length, float(p), float(r), float(error))
-            for response, row, p, r, error in zip(
-                batch.responses, batch.rows, policy.values, reference.values, errors
-            )
+            for response, row, p, r, error in zip(batch.responses, batch.rows, policy.values, reference.values, errors)
         ]
 
     def after_second_pass(self, batch: MicroBatch, row_sums: torch.Tensor) -> None:
@@ -199,7 +201,7 @@ class PreferenceTrainer(SurrogateTrainer):
         chosen = (hashes(base, count) % len(dataset)).astype(int)
         mine = chosen[self.args.process_index :: self.args.world_size]
         rows = [dataset[int(i)] for i in mine]
-        replay = self.prepare(rows, epoch=1 + self.state.global_step)
+        replay = self.prepare(rows, epoch=1 + self.state.global_step, num_draws=self.args.replay_num_draws)
         weight = -self.args.replay_weight / count
         batch.append(replay, [weight / response.length for response in replay.responses])
 
@@ -230,7 +232,7 @@ class PreferenceTrainer(SurrogateTrainer):
         """`loss`, the metrics of training, `rewards/auc` and, for halves of pairs, `rewards/accuracies`."""
         records = []
         for part in self.my_share(rows):
-            records += self._scored(self.prepare(part, EVALUATION_EPOCH), EVALUATION_EPOCH)
+            records += self._scored(self.prepare(part, EVALUATION_EPOCH, self.draws_in(EVALUATION_EPOCH)), EVALUATION_EPOCH)
         records = list({r.example_id: r for r in self.gathered(records)}.values())
         labels = torch.tensor([float(r.label) for r in records], dtype=torch.float64)[:, None]
         likelihoods = likelihoods_of(records, self.reference is not None)

@@ -1,6 +1,6 @@
 """From names to things that can be trained: adapters and tokenised data, which every training command needs."""
 
-from typing import Any
+from typing import Any, Protocol
 
 from datasets import Dataset
 from peft import LoraConfig, get_peft_model
@@ -10,7 +10,16 @@ from transformers import PreTrainedTokenizerBase
 from unveil.data import tokenize_responses
 from unveil.errors import UserError
 from unveil.models import LORA_TARGETS, Denoiser
-from unveil.training.config import DrawConfig
+
+
+class TokenLimits(Protocol):
+    """The flags that shape the tokens of a response; `DrawConfig` has them."""
+
+    max_length: int | None
+    max_prompt_length: int | None
+    end_of_answer: str
+    canvas_length: int | None
+    on_bad_rows: str
 
 
 def add_adapters(
@@ -25,9 +34,9 @@ def add_adapters(
 
 
 def tokenize(
-    rows: Dataset, tokenizer: PreTrainedTokenizerBase, denoiser: Denoiser, args: DrawConfig, source: str
+    rows: Dataset, tokenizer: PreTrainedTokenizerBase, denoiser: Denoiser, args: TokenLimits, source: str
 ) -> Dataset:
-    """Tokenise rows under the run's rules (`--max_length`, `--end_of_answer`, `--canvas_length`)."""
+    """Tokenise rows under the run's rules (`--max_length`, `--end_of_answer`, `--canvas_length`, ...)."""
     limits = [n for n in (args.max_length, denoiser.max_length) if n is not None]
     if not limits:
         raise UserError("--max_length: is missing, and the model does not say how long its context is")
@@ -43,5 +52,6 @@ def tokenize(
         canvas_length=args.canvas_length,
         mask_token_id=denoiser.mask_token_id,
         source=source,
+        max_prompt_length=args.max_prompt_length,
         on_bad_rows=bad_rows,
     )

@@ -9,9 +9,7 @@ import torch
 
 from unveil.likelihood import combine, row_values_without_graph
 from unveil.training.config import SFTConfig
-from unveil.training.surrogate_trainer import MicroBatch, SurrogateTrainer
-
-EVALUATION_EPOCH = -1
+from unveil.training.surrogate_trainer import EVALUATION_EPOCH, MicroBatch, SurrogateTrainer
 
 
 class SFTTrainer(SurrogateTrainer):
@@ -38,10 +36,8 @@ class SFTTrainer(SurrogateTrainer):
         """`loss` (mean over answers of -B / L) and `nelbo_per_token` (sum of -B over sum of L), nats."""
         records = []
         for part in self.my_share(rows):
-            batch = self.prepare(part, EVALUATION_EPOCH)
-            values = combine(
-                row_values_without_graph(self.denoiser, batch.packed, batch.num_rows), batch.plans
-            ).values
+            batch = self.prepare(part, EVALUATION_EPOCH, self.draws_in(EVALUATION_EPOCH))
+            values = combine(row_values_without_graph(self.denoiser, batch.packed, batch.num_rows), batch.plans).values
             records += [(r.example_id, r.length, float(v)) for r, v in zip(batch.responses, values)]
         unique = {record[0]: record for record in self.gathered(records)}.values()
         return {

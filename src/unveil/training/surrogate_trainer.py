@@ -6,8 +6,8 @@ One optimizer step (all micro-batches of `get_batch_samples`, all ranks):
             autograd of the objective on that short vector                 -> one weight g_i per response
     pass 2  sum_i g_i B_i, one packed micro-batch of rows at a time        -> `training_step`
 
-By the chain rule the gradient is exactly that of the one-pass loss. Memory depends neither on the number of draws nor on
-the batch size.
+By the chain rule the gradient is exactly that of the one-pass loss. Memory depends neither on the number of draws nor
+on the batch size.
 """
 
 import contextlib
@@ -30,6 +30,9 @@ from unveil.training.checkpoint import StagedCheckpoints
 from unveil.training.config import DrawConfig
 from unveil.training.divergence import GradientGuard, bad_rows, diverged, weights_are_finite
 from unveil.training.metrics_file import MetricsFile
+
+# The draws of held-out answers: fixed, and of no training epoch.
+EVALUATION_EPOCH = -1
 
 
 @dataclass
@@ -108,21 +111,32 @@ class SurrogateTrainer(StagedCheckpoints, Trainer):
             self.weigh(batches)
         return batches, None
 
-    def prepare(self, rows: Sequence[dict[str, Any]], epoch: int) -> MicroBatch:
-        """Plan the draws of a device batch and pack its rows."""
+    def prepare(self, rows: Sequence[dict[str, Any]], epoch: int, num_draws: int | None = None) -> MicroBatch:
+        """Plan the draws of a device batch (`--num_draws` unless said otherwise) and pack its rows."""
         responses = [Response.from_row(row) for row in rows]
-        plans = [self.plan_of(response, epoch) for response in responses]
+        plans = [self.plan_of(response, epoch, num_draws or self.args.num_draws) for response in responses]
         draws = build_rows(responses, plans, self.denoiser.mask_token_id)
         packed = micro_batches(draws, self.args.tokens_per_batch, self.args.device)
         return MicroBatch(list(rows), responses, plans, packed, len(draws))
 
-    def plan_of(self, response: Response, epoch: int) -> Plan:
+    def plan_of(self, response: Response, epoch: int, num_draws: int) -> Plan:
         """Draw plan of a response in an epoch; a function of integers alone."""
         args = self.args
         return plan(
-            args.plan_seed, response.example_id, epoch, response.length,
-            args.num_draws, args.draw_design, args.masks_per_size, args.strata_exponent,
-        )  # fmt: skip
+            args.plan_seed,
+            response.example_id,
+            epoch,
+            response.length,
+            num_draws,
+            args.draw_design,
+            args.masks_per_size if num_draws % args.masks_per_size == 0 else 1,
+            args.strata_exponent,
+        )
+
+    def draws_in(self, epoch: int) -> int:
+        """Draws per answer: those of training, or of evaluation."""
+        held_out = self.args.eval_num_draws if epoch == EVALUATION_EPOCH else None
+        return held_out or self.args.num_draws
 
     def weigh(self, batches: list[MicroBatch]) -> None:
         """Set `weights` (one per response) and `loss` of every micro-batch of the optimizer batch."""

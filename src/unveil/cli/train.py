@@ -1,0 +1,166 @@
+"""`unveil train`: align a masked diffusion language model from thumbs up and down, or from pairs, by ELBO-KTO."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from datasets import Dataset
+from torch import nn
+from transformers import PreTrainedModel, set_seed
+
+from unveil.cli.loading import read_model, read_tokenizer
+from unveil.cli.options import DataArguments, ModelArguments
+from unveil.cli.parser import parse
+from unveil.cli.training_run import adapted, command, held_out_source, load_to_train, open_output, rows_of, run, tell
+from unveil.data import class_balance, describe_example, sft_rows, subsample, unpaired_rows
+from unveil.errors import UserError
+from unveil.models import Denoiser
+from unveil.training import PreferenceConfig, PreferenceTrainer, objective_of, refuse_batches_of_one, tokenize
+
+DESCRIPTION = """Align a masked diffusion language model from thumbs up and down (prompt, completion, label) or from pairs
+(prompt, chosen, rejected), which are taken apart into thumbs. The objective is ELBO-KTO (arXiv 2510.23658)."""
+# Policy without graph, reference, policy with graph and its backward pass.
+PASSES = 3
+
+
+@dataclass
+class TrainScriptArguments(DataArguments):
+    """Which data to learn from, and which reference"""
+
+    replay_dataset_name: str | None = field(
+        default=None, metadata={"help": "Text to rehearse (prompt + completion, text or messages), see --replay_weight."}
+    )
+    ref_model_name_or_path: str | None = field(
+        default=None, metadata={"help": "Reference model; unset: the model as it starts."}
+    )
+
+
+def main(argv: Sequence[str]) -> None:
+    """Parse, read, load, train, evaluate, save."""
+    model_args, script, args = parse(
+        (ModelArguments, TrainScriptArguments, PreferenceConfig),
+        argv,
+        "unveil train",
+        DESCRIPTION,
+        required={
+            "model_name_or_path": "a hub name or a folder",
+            "dataset_name": "a hub name or a file",
+            "output_dir": "a folder for the results",
+        },
+    )
+    name = str(model_args.model_name_or_path)
+    objective = objective_of(args)
+    checkpoint = open_output(args, script.overwrite, name)
+    set_seed(args.seed)
+    thumbs = read_thumbs(script, args)
+    replay = read_replay(script, args)
+    held_out_name = held_out_source(script, args)
+    held_out = None
+    if held_out_name:
+        held_out = _thumbs(script, args, held_out_name, script.dataset_test_split, "--eval_dataset_name", held_out=True)
+
+    model, tokenizer = load_to_train(model_args, name)
+    reference = read_reference(model_args, script, model)
+    denoiser = Denoiser(model)
+
+    def tokenized(rows: Dataset | None, source: str | None) -> Dataset | None:
+        return None if rows is None else tokenize(rows, tokenizer, denoiser, args, str(source))
+
+    train_dataset = tokenize(thumbs, tokenizer, denoiser, args, str(script.dataset_name))
+    held_out, replay = tokenized(held_out, held_out_name), tokenized(replay, script.replay_dataset_name)
+    refuse_batches_of_one(objective, args, len(train_dataset))
+    balance = class_balance(train_dataset, args.desirable_weight, args.undesirable_weight)
+    tell(args, balance.describe(), f"the first answer:\n{describe_example(train_dataset[0], tokenizer)}")
+
+    trainer = PreferenceTrainer(
+        adapted(model, model_args),
+        args,
+        train_dataset=train_dataset,
+        eval_dataset=held_out,
+        ref_model=reference,
+        objective=objective,
+        replay_dataset=replay,
+        processing_class=tokenizer,
+    )
+    record: dict[str, Any] = {
+        "model": name,
+        "reference": script.ref_model_name_or_path or name,
+        "held_out": held_out_name,
+        "replay": script.replay_dataset_name,
+        "thumbs": {"desirable": balance.n_desirable, "undesirable": balance.n_undesirable},
+        "fingerprints": {"train_dataset": train_dataset._fingerprint},
+    }
+    run(trainer, checkpoint, str(script.dataset_name), PASSES, record)
+    tell(args, *next_commands(name, str(args.output_dir), held_out_name or str(script.dataset_name)))
+
+
+def next_commands(model: str, output: str, data: str) -> list[str]:
+    """What to try with the trained model."""
+    return [
+        f"saved in {output}; next:",
+        command("unveil", "generate", "--model_name_or_path", output, "--prompt", "..."),
+        command("unveil", "compare", "--model", output, "--against", model, "--dataset_name", data, "--judge", "JUDGE"),
+        command(
+            "unveil", "likelihood", "--model_name_or_path", output, "--ref_model_name_or_path", model,
+            "--dataset_name", data,
+        ),
+    ]  # fmt: skip
+
+
+def read_thumbs(script: TrainScriptArguments, args: PreferenceConfig) -> Dataset:
+    """The rows to learn from, pairs taken apart, some of each label as `--n_desirable` and `--n_undesirable` say."""
+    rows = _thumbs(script, args, str(script.dataset_name), script.dataset_train_split, "--dataset_name")
+    if args.n_desirable is None and args.n_undesirable is None:
+        return rows
+    wanted = [1.0 if share is None else share for share in (args.n_desirable, args.n_undesirable)]
+    rows = subsample(rows, *wanted, seed=args.seed)
+    if len(set(rows["label"])) == 1 and not args.allow_one_label:
+        raise UserError(
+            f"--n_desirable {wanted[0]:g} --n_undesirable {wanted[1]:g}: rows of one label are left, and learning from "
+            "thumbs up and down needs both; keep some of each, or give --allow_one_label"
+        )
+    return rows
+
+
+def _thumbs(
+    script: TrainScriptArguments, args: PreferenceConfig, name: str, split: str, flag: str, held_out: bool = False
+) -> Dataset:
+    given = rows_of(script, name, split, flag)
+    bad_rows: Any = args.on_bad_rows
+    rows = unpaired_rows(
+        given,
+        name,
+        column_map=script.columns(),
+        on_bad_rows=bad_rows,
+        allow_one_label=args.allow_one_label or held_out,
+    )
+    if "label" not in {*given.column_names, *(script.columns() or {}).values()}:
+        tell(args, f"{name}: {len(rows) // 2} pairs are taken apart into {len(rows)} thumbs")
+    return rows
+
+
+def read_replay(script: TrainScriptArguments, args: PreferenceConfig) -> Dataset | None:
+    """The rows to rehearse, if any; a flag without its partner is refused."""
+    name = script.replay_dataset_name
+    if (name is None) != (args.replay_weight == 0):
+        given, other = ("--replay_dataset_name", "--replay_weight") if name else ("--replay_weight", "--replay_dataset_name")
+        raise UserError(f"{given}: has no effect without {other}; give both or none")
+    if name is None:
+        return None
+    bad_rows: Any = args.on_bad_rows
+    rows = rows_of(script, name, script.dataset_train_split, "--replay_dataset_name")
+    return sft_rows(rows, name, on_bad_rows=bad_rows)
+
+
+def read_reference(
+    model_args: ModelArguments, script: TrainScriptArguments, model: PreTrainedModel
+) -> nn.Module | None:
+    """Another model as the reference, in the policy's precision, or None for the policy as it starts."""
+    name = script.ref_model_name_or_path
+    if name is None:
+        return None
+    tokenizer = read_tokenizer(model_args, name)
+    reference = read_model(model_args, name, tokenizer, model.dtype)
+    if Denoiser(reference).mask_token_id != Denoiser(model).mask_token_id:
+        raise UserError(f"--ref_model_name_or_path {name}: has another mask token; give a model of the same family")
+    return reference

@@ -1,0 +1,166 @@
+"""What `unveil train` and `unveil sft` share: the output folder, the model, the run and its end."""
+
+import math
+import os
+import shlex
+import shutil
+from pathlib import Path
+from typing import Any
+
+from datasets import Dataset
+from rich.console import Console
+from rich.table import Table
+from torch import nn
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, PrinterCallback, ProgressCallback
+
+from unveil.cli.loading import read_model, read_tokenizer
+from unveil.cli.options import DataArguments, ModelArguments
+from unveil.cli.progress import ProgressLines, shown_metrics
+from unveil.data import load_rows
+from unveil.errors import UserError, warn_user
+from unveil.files import require_empty
+from unveil.training import add_adapters, checkpoint_to_resume, finish_run
+from unveil.training.config import DrawConfig
+from unveil.training.surrogate_trainer import SurrogateTrainer
+
+# What a run leaves at the top of its folder: left-overs of another run beside it would be mistaken for its own.
+LEFT_BEHIND = (
+    "checkpoint-*", ".saving", "metrics.jsonl", "run.json", "trainer_state.json", "training_args.bin", "config.json",
+    "generation_config.json", "model.safetensors*", "model-*.safetensors", "adapter_config.json",
+    "adapter_model.safetensors",
+)  # fmt: skip
+
+
+def open_output(args: DrawConfig, overwrite: bool, model: str | None) -> str | None:
+    """The checkpoint to resume from, if any; else the output folder must be free. Creates nothing.
+
+    Raises:
+        UserError: a folder with something in it, the model's own folder, no checkpoint to resume from.
+    """
+    output = Path(str(args.output_dir))
+    checkpoint = checkpoint_to_resume(str(output), args.resume_from_checkpoint)
+    if _goes_on(output, checkpoint):
+        return checkpoint
+    if model and output.exists() and Path(model).exists() and output.samefile(model):
+        raise UserError(f"--output_dir {output}: is the folder of the model itself; give another folder")
+    require_empty(output, overwrite)
+    above = next(folder for folder in output.absolute().parents if folder.exists())
+    if not above.is_dir() or not os.access(above, os.W_OK):
+        raise UserError(f"--output_dir {output}: no folder can be made in {above}; give another one")
+    return checkpoint
+
+
+def _goes_on(output: Path, checkpoint: str | None) -> bool:
+    """Whether the run continues one that is in this folder."""
+    return checkpoint is not None and Path(checkpoint).resolve().parent == output.resolve()
+
+
+def rows_of(script: DataArguments, name: str, split: str, flag: str) -> Dataset:
+    """Rows of the training or held-out data as the user has them."""
+    return load_rows(name, script.split_of(name, split), script.dataset_config, flag)
+
+
+def held_out_source(script: DataArguments, args: DrawConfig) -> str | None:
+    """Where held-out rows come from: `--eval_dataset_name`, or as in TRL the test split of `--dataset_name`."""
+    if script.eval_dataset_name:
+        return script.eval_dataset_name
+    if str(args.eval_strategy.value) == "no":
+        return None
+    if Path(str(script.dataset_name)).is_file():
+        raise UserError("--eval_strategy: there are no held-out rows to evaluate on; give --eval_dataset_name")
+    return script.dataset_name
+
+
+def load_to_train(
+    model_args: ModelArguments, name: str, dtype: str | None = None
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Model and tokenizer: float32 to train all weights, as in the checkpoint to adapt."""
+    if model_args.use_peft and (Path(name) / "adapter_config.json").is_file():
+        raise UserError(
+            f"--use_peft: {name} holds adapters already, and new ones would forget them; leave --use_peft out to train "
+            "all weights, or give the base model"
+        )
+    tokenizer = read_tokenizer(model_args, name)
+    dtype = model_args.dtype or ("auto" if model_args.use_peft else "float32")
+    model = read_model(model_args, name, tokenizer, dtype)
+    if not model_args.use_peft and model.dtype.itemsize < 4:
+        warn_user(
+            f"--dtype {model_args.dtype}: all weights are trained in {str(model.dtype).removeprefix('torch.')}, whose "
+            "steps are too coarse for small learning rates (1e-6 moves almost no weight); leave --dtype out"
+        )
+    return model, tokenizer
+
+
+def adapted(model: nn.Module, model_args: ModelArguments) -> nn.Module:
+    """The model, wrapped in adapters if `--use_peft` says so."""
+    if not model_args.use_peft:
+        return model
+    return add_adapters(
+        model, model_args.lora_r, model_args.lora_alpha, model_args.lora_dropout, model_args.lora_target_modules
+    )
+
+
+def tell(args: DrawConfig, *lines: str) -> None:
+    """Print on the main process only."""
+    if args.process_index == 0:
+        print("\n".join(lines), flush=True)
+
+
+def run(
+    trainer: SurrogateTrainer, checkpoint: str | None, source: str, passes_per_row: int, record: dict[str, Any]
+) -> dict[str, float]:
+    """Train, evaluate the end, save model, card and `run.json`; returns (and records) the `results`."""
+    output = Path(str(trainer.args.output_dir))
+    if trainer.args.should_save and not _goes_on(output, checkpoint):
+        _clear(output)
+    lines = ProgressLines(len(trainer.train_dataset), passes_per_row)  # type: ignore[arg-type]
+    trainer.remove_callback(PrinterCallback)
+    trainer.remove_callback(ProgressCallback)
+    trainer.add_callback(lines)
+    try:
+        outcome = trainer.train(resume_from_checkpoint=checkpoint)
+    finally:
+        lines.close()
+    held_out = _final_evaluation(trainer)
+    logs = [log for log in trainer.state.log_history if "loss" in log]
+    results = {**(logs[-1] if logs else {}), **held_out, "seconds": outcome.metrics["train_runtime"]}
+    results = {k: v for k, v in results.items() if isinstance(v, int | float) and math.isfinite(v) and k != "step"}
+    finish_run(trainer, source, {**record, "results": results})
+    if trainer.args.process_index == 0:
+        _print_results(logs, held_out)
+    return results
+
+
+def _clear(output: Path) -> None:
+    """Remove what an earlier run left (`--overwrite` was given, else the folder is empty)."""
+    for pattern in LEFT_BEHIND:
+        for path in output.glob(pattern):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def _final_evaluation(trainer: SurrogateTrainer) -> dict[str, float]:
+    """Metrics of the model that is saved, where there is held-out data."""
+    if trainer.eval_dataset is None:
+        return {}
+    last = [log for log in trainer.state.log_history if "eval_loss" in log][-1:]
+    if last and last[0]["step"] == trainer.state.global_step and not trainer.args.load_best_model_at_end:
+        return {name: value for name, value in last[0].items() if name.startswith("eval_")}
+    return trainer.evaluate()
+
+
+def _print_results(logs: list[dict[str, Any]], held_out: dict[str, float]) -> None:
+    """A table: the first log, the last one, held-out rows after training."""
+    columns = {"held out": {name.removeprefix("eval_"): value for name, value in shown_metrics(held_out).items()}}
+    if logs:
+        columns = {f"step {logs[0]['step']}": logs[0], f"step {logs[-1]['step']}": logs[-1], **columns}
+    table = Table("", *columns)
+    names = dict.fromkeys(name for values in columns.values() for name in shown_metrics(values))
+    for name in names:
+        table.add_row(name, *[f"{values[name]:.4g}" if name in values else "" for values in columns.values()])
+    if names:
+        Console(width=100).print(table)
+
+
+def command(*words: str) -> str:
+    """A line that can be pasted into a shell."""
+    return "  " + shlex.join(words).replace("'...'", '"..."')
