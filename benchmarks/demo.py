@@ -41,7 +41,8 @@ HEAD = (
 )
 # Settings on which the base's own answers and likelihoods depend.
 YARDSTICK_SETTINGS = (
-    "canvas_length", "temperature", "top_p", "sampling_steps", "num_prompts", "eval_draws", "sampling_seed",
+    "canvas_length", "temperature", "top_p", "sampling_steps", "num_prompts", "num_texts", "eval_draws",
+    "sampling_seed",
 )  # fmt: skip
 
 
@@ -151,9 +152,11 @@ def changed(recipe: Recipe, settings: Sequence[str]) -> Recipe:
 
 def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     """The flags."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.demo", description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.demo", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="training seeds")
-    parser.add_argument("--split", choices=["tuning", "report"], default="report", help="prompts and texts to measure on")
+    parser.add_argument(
+        "--split", choices=["tuning", "report"], default="report", help="prompts and texts to measure on"
+    )
     parser.add_argument("--shuffled", action="store_true", help="also run the control with permuted thumbs")
     parser.add_argument("--only_shuffled", action="store_true", help="run the control alone")
     parser.add_argument("--null", action="store_true", help="also print base against base")

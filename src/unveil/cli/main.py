@@ -50,6 +50,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(f"unveil {command}: error: {error}", file=sys.stderr)
         return 2
+    except BrokenPipeError:  # the reader of a pipe has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except OSError as error:
+        if not error.filename:
+            raise
+        print(f"unveil {command}: error: {error.filename}: {error.strerror}; check the path and the disk", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print(f"unveil {command}: interrupted; saved checkpoints are kept", file=sys.stderr)
         return 130
@@ -61,6 +69,8 @@ def _quiet_libraries() -> None:
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("DATASETS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    if not sys.stderr.isatty():
+        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 
 
 def _show_warning(message, category, filename, lineno, file=None, line=None) -> None:

@@ -8,8 +8,9 @@ from transformers import AutoConfig, AutoModelForMaskedLM, PreTrainedModel, PreT
 
 from unveil.cli.loading import read_tokenizer, settle_mask_token
 from unveil.cli.options import DataArguments, ModelArguments, needed
+from unveil.cli.output import command
 from unveil.cli.parser import parse
-from unveil.cli.training_run import adapted, command, held_out_source, load_to_train, open_output, rows_of, run, tell
+from unveil.cli.training_run import adapted, held_out_source, load_to_train, open_output, rows_of, run, tell
 from unveil.data import describe_example, sft_rows
 from unveil.errors import UserError
 from unveil.models import Denoiser, check_tokenizer

@@ -10,8 +10,9 @@ from transformers import PreTrainedModel, set_seed
 
 from unveil.cli.loading import read_model, read_tokenizer
 from unveil.cli.options import DataArguments, ModelArguments
+from unveil.cli.output import command
 from unveil.cli.parser import parse
-from unveil.cli.training_run import adapted, command, held_out_source, load_to_train, open_output, rows_of, run, tell
+from unveil.cli.training_run import adapted, held_out_source, load_to_train, open_output, rows_of, run, tell
 from unveil.data import class_balance, describe_example, sft_rows, subsample, unpaired_rows
 from unveil.errors import UserError
 from unveil.models import Denoiser
@@ -87,6 +88,8 @@ def main(argv: Sequence[str]) -> None:
         "reference": script.ref_model_name_or_path or name,
         "held_out": held_out_name,
         "replay": script.replay_dataset_name,
+        "adapters": model_args.use_peft,
+        "dtype": str(model.dtype).removeprefix("torch."),
         "thumbs": {"desirable": balance.n_desirable, "undesirable": balance.n_undesirable},
         "fingerprints": {"train_dataset": train_dataset._fingerprint},
     }
@@ -99,7 +102,7 @@ def next_commands(model: str, output: str, data: str) -> list[str]:
     return [
         f"saved in {output}; next:",
         command("unveil", "generate", "--model_name_or_path", output, "--prompt", "..."),
-        command("unveil", "compare", "--model", output, "--against", model, "--dataset_name", data, "--judge", "JUDGE"),
+        command("unveil", "compare", "--model", output, "--against", model, "--dataset_name", data, "--judge", "MODULE:JUDGE"),
         command(
             "unveil", "likelihood", "--model_name_or_path", output, "--ref_model_name_or_path", model,
             "--dataset_name", data,

@@ -2,7 +2,6 @@
 
 import math
 import os
-import shlex
 import shutil
 from pathlib import Path
 from typing import Any
@@ -114,6 +113,8 @@ def run(
     if trainer.args.should_save and not _goes_on(output, checkpoint):
         _clear(output)
     lines = ProgressLines(len(trainer.train_dataset), passes_per_row)  # type: ignore[arg-type]
+    if trainer.args.device.type == "cpu":
+        trainer.args.dataloader_pin_memory = False
     trainer.remove_callback(PrinterCallback)
     trainer.remove_callback(ProgressCallback)
     trainer.add_callback(lines)
@@ -159,8 +160,3 @@ def _print_results(logs: list[dict[str, Any]], held_out: dict[str, float]) -> No
         table.add_row(name, *[f"{values[name]:.4g}" if name in values else "" for values in columns.values()])
     if names:
         Console(width=100).print(table)
-
-
-def command(*words: str) -> str:
-    """A line that can be pasted into a shell."""
-    return "  " + shlex.join(words).replace("'...'", '"..."')

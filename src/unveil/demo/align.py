@@ -33,7 +33,7 @@ class Alignment:
 
 
 def tokenized(rows: list[dict[str, Any]], base: Base, end_of_answer: str, canvas_length: int) -> Dataset:
-    """Demo rows as token ids. Texts longer than the canvas are cut (one in fifty), as they were in pretraining."""
+    """Demo rows as token ids. Texts longer than the canvas (one in six) are cut, as they were in pretraining."""
     read = unpaired_rows if "label" in rows[0] else sft_rows
     rule: Any = end_of_answer
     with warnings.catch_warnings():
@@ -100,10 +100,7 @@ def align(base: Base, recipe: Recipe, folder: Path, shuffled: bool, advance: Adv
         trainer.train()
     history = [line for line in trainer.state.log_history if "loss" in line]
     up = sum(row["label"] for row in thumbs)
-    told = []
-    for warning in caught:
-        if issubclass(warning.category, UserInputWarning):
-            told.append(str(warning.message))
-        else:
-            warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
+    for warning in caught:  # kept for the report, and shown all the same
+        warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
+    told = [str(warning.message) for warning in caught if issubclass(warning.category, UserInputWarning)]
     return Alignment(trainer.model.eval(), history, up, len(thumbs) - up, told)  # type: ignore[arg-type]

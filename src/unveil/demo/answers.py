@@ -30,9 +30,7 @@ class Answers:
         return len(set(pairs)) / max(1, len(pairs))
 
 
-def sample(
-    denoiser: Denoiser, base: Base, prompts: list[str], recipe: Recipe, seed: int, advance: Advance
-) -> Answers:
+def sample(denoiser: Denoiser, base: Base, prompts: list[str], recipe: Recipe, seed: int, advance: Advance) -> Answers:
     """Sampled answers; a function of the model, the prompts, the recipe and the seed."""
     tokenizer = base.tokenizer
     ids = [tokenizer(prompt, add_special_tokens=False)["input_ids"] for prompt in prompts]

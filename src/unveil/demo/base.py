@@ -1,6 +1,7 @@
 """The model that the demo starts from, and the fingerprints of everything that a run reads."""
 
 import hashlib
+import shutil
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -18,6 +19,7 @@ class Base:
     """A base model in float32 with its tokenizer; `name` is how reports call it, `fingerprints` sha256 by what."""
 
     name: str
+    folder: Path
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     fingerprints: dict[str, str]
@@ -26,6 +28,18 @@ class Base:
     def denoiser(self) -> Denoiser:
         """The model as likelihood and generation see it."""
         return Denoiser(self.model)
+
+    @property
+    def shipped(self) -> bool:
+        """Whether this is the model of the package."""
+        return self.folder == shipped_folder()
+
+    def copy_to(self, folder: Path) -> None:
+        """Copy the checkpoint's files as they are."""
+        folder.mkdir(parents=True)
+        for pattern in ("config.json", "*.safetensors", "*.safetensors.index.json", "tokenizer*.json", "README.md"):
+            for file in self.folder.glob(pattern):
+                shutil.copyfile(file, folder / file.name)
 
     @property
     def parameters(self) -> int:
@@ -55,7 +69,7 @@ def load_base(folder: str | Path | None = None) -> Base:
         "tokenizer": _sha256((path / "tokenizer.json").read_bytes()),
         "reviews": _sha256(data),
     }
-    return Base(name, model, tokenizer, fingerprints)
+    return Base(name, path, model, tokenizer, fingerprints)
 
 
 def _sha256(data: bytes) -> str:

@@ -13,10 +13,12 @@ from unveil.demo.answers import Answers, sample
 from unveil.demo.base import Base
 from unveil.demo.heldout import HeldOut, held_out_sets, nelbo_change, surrogates
 from unveil.demo.judge import human_rating_judge
+from unveil.demo.order import in_hash_order
 from unveil.demo.progress import Stages
 from unveil.demo.recipe import Recipe, Split
 from unveil.demo.results import Evidence, Judged, Results, summarise
 from unveil.demo.reviews import prompts
+from unveil.errors import UserError
 from unveil.judging import RatingJudge, adjusted_win_rate
 from unveil.models import Denoiser
 
@@ -43,7 +45,7 @@ class Experiment:
 
 def measure_base(base: Base, recipe: Recipe, split: Split, stages: Stages) -> Yardstick:
     """Answers and likelihoods of the base; runs that differ in their alignment only can share it."""
-    asked = prompts(split)[: recipe.num_prompts]
+    asked = in_hash_order(prompts(split), str)[: recipe.num_prompts]
     texts = held_out_sets(base, recipe, split)
     denoiser = base.denoiser
     with stages.stage("base model answers", 2 * len(asked)) as advance:
@@ -57,9 +59,7 @@ def measure_base(base: Base, recipe: Recipe, split: Split, stages: Stages) -> Ya
 def judged(asked: list[str], answers: Answers, others: Answers) -> Judged:
     """Both sets of answers through the judge fitted to human ratings, which reads prompt and answer as one text."""
     ratings = human_rating_judge()
-    judge = RatingJudge(
-        ratings.name, lambda texts: ratings.score(texts), ratings.tie_margin, reads="prompt_and_answer"
-    )
+    judge = RatingJudge(ratings.name, lambda texts: ratings.score(texts), ratings.tie_margin, reads="prompt_and_answer")
     verdicts = judge.compare(asked, answers.texts, others.texts)
     outcomes = np.array([verdict.outcome for verdict in verdicts])
     return Judged(
@@ -75,14 +75,12 @@ def experiment(
     stages: Stages,
     shuffled: bool = False,
     yardstick: Yardstick | None = None,
-    started: float | None = None,
 ) -> Experiment:
     """Run everything; `metrics.jsonl` is written to `folder`.
 
     yardstick: what `measure_base` gave for the same base, split and settings of sampling and measurement.
-    started: `time.perf_counter()` when the clock of the run began.
     """
-    started = time.perf_counter() if started is None else started
+    started = time.perf_counter()
     with stages.stage("align (ELBO-KTO)", recipe.steps) as advance:
         alignment = align(base, recipe, folder, shuffled, advance)
     known = yardstick or measure_base(base, recipe, split, stages)
@@ -95,6 +93,8 @@ def experiment(
         against_base = judged(known.prompts, answers, known.answers)
         advance(1)
         against_itself = judged(known.prompts, known.again, known.answers)
+    if len({thumb for thumb in known.texts[0].thumbs if thumb is not None}) < 2:
+        raise UserError(f"--num_texts {recipe.num_texts}: no held-out thumbs of both kinds among so few; give more")
     labelled = [i for i, thumb in enumerate(known.texts[0].thumbs) if thumb is not None]
     evidence = Evidence(
         prompts=known.prompts,

@@ -1,8 +1,8 @@
 """Likelihood of held-out text before and after: has the model forgotten anything, and does it follow the thumbs?
 
-    NELBO per token    -sum_i B_i / sum_i L_i over the texts of a set, nats
-    relative change    (NELBO after - NELBO before) / NELBO before, on the same draws
-    margin             r_i = B_aligned(i) - B_base(i), nats summed over the answer
+NELBO per token    -sum_i B_i / sum_i L_i over the texts of a set, nats
+relative change    (NELBO after - NELBO before) / NELBO before, on the same draws
+margin             r_i = B_aligned(i) - B_base(i), nats summed over the answer
 """
 
 from dataclasses import dataclass
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from unveil.demo.align import BASE_END_OF_ANSWER, tokenized
 from unveil.demo.base import Base
+from unveil.demo.order import in_hash_order
 from unveil.demo.progress import Advance
 from unveil.demo.recipe import Recipe, Split
 from unveil.demo.reviews import feedback_rows, heldout_text
@@ -54,7 +55,7 @@ def held_out_sets(base: Base, recipe: Recipe, split: Split) -> list[HeldOut]:
     thumbs = {(row["prompt"], row["completion"]): row["label"] for row in feedback_rows(split)}
     sets = []
     for name, part in (("film", split), ("product", "product")):
-        rows = heldout_text(part)
+        rows = in_hash_order(heldout_text(part), lambda row: row["prompt"] + row["completion"])[: recipe.num_texts]
         ids = tokenized(rows, base, BASE_END_OF_ANSWER, recipe.canvas_length)
         labels = [thumbs.get((row["prompt"], row["completion"])) if name == "film" else None for row in rows]
         sets.append(HeldOut(name, [Response.from_row(dict(row)) for row in ids], labels))

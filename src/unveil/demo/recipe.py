@@ -43,13 +43,22 @@ class Recipe:
     sampling_steps: int = _setting(20, "forward passes per answer (random order, one block)")
     # Measurement
     num_prompts: int = _setting(800, "held-out prompts that base and aligned model answer")
+    num_texts: int = _setting(2000, "held-out texts per set, at most")
     eval_draws: int = _setting(4, "draws per held-out text for NELBO and margins")
     # Seeds
     seed: int = _setting(0, "data order, draws, sampling of the aligned model")
     sampling_seed: int = _setting(1, "sampling of the base model (the null comparison takes the next one)")
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch_size", "canvas_length", "num_prompts", "eval_draws", "replay_batch_size"):
+        for name in (
+            "steps",
+            "batch_size",
+            "canvas_length",
+            "num_prompts",
+            "num_texts",
+            "eval_draws",
+            "replay_batch_size",
+        ):
             if getattr(self, name) < 1:
                 raise UserError(f"--{name} {getattr(self, name)}: at least 1 is needed")
         self.generation(0)

@@ -37,7 +37,7 @@ class Plan(NamedTuple):
     """One of `DESIGNS`."""
 
 
-def check_design(design: str, num_draws: int, masks_per_size: int) -> None:
+def check_design(design: str, num_draws: int, masks_per_size: int, strata_exponent: float = 2.0) -> None:
     """Refuse a design that cannot be drawn, naming the flag."""
     if design not in DESIGNS:
         raise UserError(f"--draw_design {design}: unknown; choose one of {', '.join(DESIGNS)}")
@@ -48,6 +48,8 @@ def check_design(design: str, num_draws: int, masks_per_size: int) -> None:
             f"--masks_per_size {masks_per_size}: must divide --num_draws {num_draws}; "
             "it is the number of masks that share one size"
         )
+    if not 0 < strata_exponent < float("inf"):
+        raise UserError(f"--strata_exponent {strata_exponent}: must be above 0; 1 gives equal strata")
 
 
 def plan(
@@ -76,7 +78,7 @@ def plan(
         UserError: unknown design, or counts that do not fit.
         ValueError: `length` below 1 (a response without tokens has no ELBO).
     """
-    check_design(design, num_draws, masks_per_size)
+    check_design(design, num_draws, masks_per_size, strata_exponent)
     if length < 1:
         raise ValueError(f"example {example_id}: a response of {length} tokens has no ELBO")
     base = example_seed(seed, example_id, epoch)

@@ -51,7 +51,7 @@ class GenerationConfig:
             if self.gen_length % self.block_length:
                 raise UserError(
                     f"--block_length {self.block_length}: does not divide --gen_length {self.gen_length}; "
-                    "give a divisor, or none for a single block"
+                    "give a divisor, --gen_length itself for a single block"
                 )
         if self.steps is not None:
             self._check_steps(self.steps)

@@ -5,7 +5,8 @@ lemma 5: groups are independent, draws within a group are not).
 
 Stratified draws give one value per stratum, so no unbiased estimate exists; neighbouring strata are collapsed
 (Cochran, Sampling Techniques, 1977, section 5A.12): the difference of two neighbours stands for the spread within
-each. It includes the difference of their means, so the result errs on the large side.
+each. It includes the difference of their means, so the result errs on the large side on average. That is no theorem
+for an arbitrary predictor: windows of one permutation may move together.
 """
 
 import math

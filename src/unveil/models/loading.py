@@ -251,7 +251,8 @@ def _load_with_adapter(
         raise UserError(f"{name}: adapter_config.json names no base model; fill in base_model_name_or_path")
     model = load_denoiser_model(base, dtype, adapter.revision, attn_implementation)
     try:
-        return PeftModel.from_pretrained(model, name).merge_and_unload()  # type: ignore[operator]
+        merged = PeftModel.from_pretrained(model, name).merge_and_unload()  # type: ignore[operator]
+        return merged.requires_grad_(True)  # peft had frozen the base, but this is one model now
     except (SafetensorError, OSError, ValueError, RuntimeError) as error:
         raise UserError(f"{name}: the adapter does not load onto {base} ({_first_line(error)})") from error
 

@@ -14,6 +14,7 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, get_last_checkpoin
 
 from unveil.errors import UserError
 from unveil.files import write_json
+from unveil.training.divergence import require_finite_weights
 
 STAGING = ".saving"
 
@@ -28,6 +29,7 @@ class StagedCheckpoints(Trainer):
         return str(Path(folder) / STAGING) if self._staging else folder
 
     def _save_checkpoint(self, model: nn.Module, trial) -> None:
+        require_finite_weights(model, self.state.global_step)
         folder = Path(super()._get_output_dir(trial))
         name = f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
         if self.args.should_save:

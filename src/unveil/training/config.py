@@ -63,7 +63,7 @@ class DrawConfig(TrainingArguments):
         if self.bf16 is None:
             self.bf16 = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
         super().__post_init__()
-        check_design(self.draw_design, self.num_draws, self.masks_per_size)
+        check_design(self.draw_design, self.num_draws, self.masks_per_size, self.strata_exponent)
         if self.draws not in ("fresh", "fixed"):
             raise UserError(f"--draws {self.draws}: must be fresh or fixed")
         if self.tokens_per_batch < 1:

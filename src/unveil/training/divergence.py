@@ -28,6 +28,15 @@ def diverged(rows: Sequence[int], step: int, kept: str) -> UserError:
     )
 
 
+def require_finite_weights(model: nn.Module, step: int) -> None:
+    """Refuse to write weights that are lost: they would take the place of the last good checkpoint."""
+    if not weights_are_finite(model):
+        raise UserError(
+            f"step {step}: a weight is not a finite number any more; training stopped without saving it, earlier "
+            "checkpoints are kept; resume from one of them with a lower --learning_rate"
+        )
+
+
 class GradientGuard(TrainerCallback):
     """Stops before an optimizer step whose gradient is not finite: the weights are still good."""
 

@@ -1,5 +1,6 @@
 """The end of a run: the model at the top of the output folder, `run.json` and a model card."""
 
+import math
 import platform
 import sys
 from dataclasses import fields
@@ -16,6 +17,7 @@ import transformers
 import unveil
 from unveil.files import write_json
 from unveil.training.config import DrawConfig
+from unveil.training.divergence import require_finite_weights
 from unveil.training.model_card import write_model_card
 from unveil.training.surrogate_trainer import SurrogateTrainer
 
@@ -41,6 +43,7 @@ def own_arguments(args: DrawConfig) -> dict[str, Any]:
 
 def finish_run(trainer: SurrogateTrainer, source: str, extra: dict[str, Any] | None = None) -> None:
     """Save model, tokenizer, model card and `run.json` in the output folder (main process)."""
+    require_finite_weights(trainer.model, trainer.state.global_step)
     output = Path(str(trainer.args.output_dir))
     trainer.save_model(str(output))
     trainer.save_state()
@@ -53,8 +56,13 @@ def finish_run(trainer: SurrogateTrainer, source: str, extra: dict[str, Any] | N
         "data": source,
         "world_size": trainer.args.world_size,
         "steps": trainer.state.global_step,
-        "final": {k: v for k, v in trainer.state.log_history[-1].items() if isinstance(v, (int, float))},
+        "final": {k: v for k, v in trainer.state.log_history[-1].items() if _finite(v)},
         **(extra or {}),
     }
     write_json(output / "run.json", record)
     write_model_card(output, trainer, source, record)
+
+
+def _finite(value: Any) -> bool:
+    """JSON knows no NaN."""
+    return isinstance(value, int | float) and math.isfinite(value)

@@ -94,7 +94,7 @@ class PreferenceTrainer(SurrogateTrainer):
         self.replay_dataset = replay_dataset
         self.reference = self._make_reference(model, ref_model) if self.objective.needs_reference else None
         self._falling_steps = 0
-        self._warned = False
+        self._warned: set[str] = set()
 
     def _make_reference(self, model: nn.Module, ref_model: nn.Module | None) -> Reference:
         if ref_model is not None:
@@ -208,19 +208,20 @@ class PreferenceTrainer(SurrogateTrainer):
     # -- health -----------------------------------------------------------------------------------------------------
 
     def _watch(self, records: list[Scored]) -> None:
-        """Warn once when a batch holds one label only, and when both classes keep losing likelihood."""
+        """Warn once when a batch holds one label only, and once when both classes keep losing likelihood."""
         labels = {r.label for r in records}
-        if len(labels) == 1 and not self.args.allow_one_label:
+        if len(labels) == 1 and not self.args.allow_one_label and "label" not in self._warned:
+            self._warned.add("label")
             warn_user(
                 f"step {self.state.global_step + 1}: all {len(records)} answers of the batch have the label "
-                f"{labels.pop()}; its loss cannot saturate, use larger batches"
+                f"{labels.pop()}; its loss cannot saturate, use larger batches (told once)"
             )
         up = [r.policy - r.reference for r in records if r.label]
         down = [r.policy - r.reference for r in records if not r.label]
         falling = bool(up and down) and sum(up) / len(up) < 0 and sum(down) / len(down) < 0
         self._falling_steps = self._falling_steps + 1 if falling else 0
-        if self._falling_steps == 10 and not self._warned:
-            self._warned = True
+        if self._falling_steps == 10 and "falling" not in self._warned:
+            self._warned.add("falling")
             warn_user(
                 f"step {self.state.global_step + 1}: desirable and undesirable answers have both lost likelihood for "
                 "10 steps (likelihood displacement); --replay_weight, --sft_weight or --baseline kl hold it up"

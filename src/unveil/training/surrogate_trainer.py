@@ -195,6 +195,7 @@ class SurrogateTrainer(StagedCheckpoints, Trainer):
             return
         kept = "the last checkpoint is kept"
         if weights_are_finite(self.model) and self.state.global_step > 0:
+            self.args.save_total_limit = None  # nobody knows yet which of the checkpoints is the last good one
             self._save_checkpoint(self.model, trial=None)
             kept = f"checkpoint-{self.state.global_step} holds the state before it"
         raise diverged(rows, self.state.global_step + 1, kept)
@@ -211,8 +212,10 @@ class SurrogateTrainer(StagedCheckpoints, Trainer):
             means = {name: sum(values) / len(values) for name, values in self._logged.items()}
             ranks = self.gathered([(means, self._tokens_seen)])
             logs.update({name: sum(mean[name] for mean, _ in ranks) / len(ranks) for name in means})
-            logs["num_tokens"] = float(sum(tokens for _, tokens in ranks))
+            self.state.num_input_tokens_seen += sum(tokens for _, tokens in ranks)  # checkpoints keep it
+            logs["num_tokens"] = float(self.state.num_input_tokens_seen)
             self._logged.clear()
+            self._tokens_seen = 0
         super().log(logs, start_time)
 
     def evaluate(self, eval_dataset=None, ignore_keys=None, metric_key_prefix: str = "eval") -> dict[str, float]:

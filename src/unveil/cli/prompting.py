@@ -1,0 +1,158 @@
+"""From prompts to answers, for `unveil generate` and `unveil compare`."""
+
+import sys
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+from datasets import Dataset
+from transformers import PreTrainedTokenizerBase
+
+from unveil.cli.options import HeldOutArguments
+from unveil.data import load_rows, prompt_rows, tokenize_prompts
+from unveil.errors import UserError
+from unveil.generation import GenerationConfig, generate
+from unveil.models import Denoiser, unwrap
+
+_DEFAULT_BLOCK = 32
+# Prompts meet the model's context in the sampler, which knows what --gen_length leaves of it.
+_NO_LIMIT = 2**31 - 1
+
+
+@dataclass
+class GenerationArguments:
+    """How answers are drawn"""
+
+    gen_length: int = field(default=128, metadata={"help": "Tokens on the canvas: the longest answer."})
+    steps: int | None = field(default=None, metadata={"help": "Forward passes per answer; unset: one per token."})
+    block_length: int | None = field(
+        default=None,
+        metadata={"help": "Tokens per block, left to right; unset: 32, or one block where that does not divide."},
+    )
+    temperature: float = field(default=0.0, metadata={"help": "0 takes the most likely token."})
+    top_p: float = field(default=1.0, metadata={"help": "Below 1: tokens from the nucleus of this probability."})
+    remasking: str = field(
+        default="low_confidence", metadata={"help": "What a step commits: low_confidence first, or random order."}
+    )
+    cfg_scale: float = field(default=0.0, metadata={"help": "Classifier-free guidance; above 0 it doubles the cost."})
+    eos_rule: str = field(default="free", metadata={"help": "When an answer may end: free, late (last), or never."})
+    stop_tokens: list[str] | None = field(
+        default=None, metadata={"help": "Tokens that end an answer too, such as '<|eot_id|>'."}
+    )
+    num_samples: int = field(default=1, metadata={"help": "Answers per prompt, with seeds --seed, --seed + 1, ..."})
+    seed: int = field(default=0, metadata={"help": "With the row of a prompt it fixes all randomness of its answer."})
+    tokens_per_batch: int = field(default=4096, metadata={"help": "Tokens in one forward pass; changes no result."})
+    chat: bool = field(default=False, metadata={"help": "Take plain prompts as a user's message (chat template)."})
+
+    def configs(self) -> list[GenerationConfig]:
+        """One configuration per sample.
+
+        Raises:
+            UserError: settings that do not fit together, or samples that would be equal.
+        """
+        block = self.block_length
+        if block is None and self.gen_length % _DEFAULT_BLOCK == 0:
+            block = _DEFAULT_BLOCK
+        remasking: Any = self.remasking
+        eos_rule: Any = self.eos_rule
+        first = GenerationConfig(
+            self.gen_length, self.steps, block, self.temperature, self.top_p, remasking, self.cfg_scale, eos_rule, self.seed
+        )
+        if self.num_samples < 1:
+            raise UserError(f"--num_samples {self.num_samples}: at least 1 is needed")
+        if self.num_samples > 1:
+            self.require_randomness("--num_samples")
+        return [replace(first, seed=self.seed + number) for number in range(self.num_samples)]
+
+    def require_randomness(self, flag: str) -> None:
+        """Refuse to draw the same answer twice."""
+        if self.temperature == 0 and self.remasking == "low_confidence":
+            raise UserError(
+                f"{flag}: with --temperature 0 and --remasking low_confidence every seed gives the same answer; raise "
+                "--temperature or give --remasking random"
+            )
+
+
+class Answer(NamedTuple):
+    """Text without special tokens, and its number of tokens."""
+
+    text: str
+    tokens: int
+
+
+def read_prompts(data: HeldOutArguments, given: list[str] | None, chat: bool) -> tuple[Dataset, str]:
+    """Rows `example_id`, `prompt` from the flags or the data, and the name of where they come from."""
+    if bool(given) == bool(data.dataset_name):
+        raise UserError("--prompt and --dataset_name: give one of them, and not both")
+    if given:
+        rows, source = Dataset(pa.table({"prompt": given})), "--prompt"
+    else:
+        source = str(data.dataset_name)
+        rows = load_rows(source, data.split_of(source, data.dataset_split), data.dataset_config)
+    bad_rows: Any = data.on_bad_rows
+    rows = prompt_rows(rows, source, column_map=None if given else data.columns(), on_bad_rows=bad_rows)
+    if data.max_samples is not None:
+        rows = rows.select(range(min(data.max_samples, len(rows))))
+    if chat and isinstance(rows[0]["prompt"], str):
+        messages = [[{"role": "user", "content": prompt}] for prompt in rows["prompt"]]
+        rows = Dataset(pa.table({"example_id": rows["example_id"][:], "prompt": messages}))
+    return rows, source
+
+
+def prompt_ids(
+    rows: Dataset, source: str, data: HeldOutArguments, denoiser: Denoiser, tokenizer: PreTrainedTokenizerBase
+) -> dict[int, list[int]]:
+    """Token ids of each usable prompt, by its place in `rows`."""
+    bad_rows: Any = data.on_bad_rows
+    tokenized = tokenize_prompts(
+        rows,
+        tokenizer,
+        max_length=_NO_LIMIT,
+        mask_token_id=denoiser.mask_token_id,
+        source=source,
+        max_prompt_length=data.max_prompt_length,
+        on_bad_rows=bad_rows,
+    )
+    place = {example_id: index for index, example_id in enumerate(rows["example_id"])}
+    return {place[row["example_id"]]: row["prompt_ids"] for row in tokenized}  # type: ignore[index, call-overload]
+
+
+def end_tokens(denoiser: Denoiser, tokenizer: PreTrainedTokenizerBase, stop_tokens: list[str] | None) -> list[int]:
+    """Ids that end an answer beside the tokenizer's own: those of the model's config and of `--stop_tokens`."""
+    configured = getattr(unwrap(denoiser.model).config, "eos_token_id", None)
+    ids = configured if isinstance(configured, list) else [] if configured is None else [configured]
+    vocabulary = tokenizer.get_vocab()
+    for token in stop_tokens or []:
+        if token not in vocabulary:
+            raise UserError(f"--stop_tokens {token}: the tokenizer has no such token; check the spelling")
+    return list(dict.fromkeys([*ids, *(vocabulary[token] for token in stop_tokens or [])]))
+
+
+def answer(
+    denoiser: Denoiser,
+    tokenizer: PreTrainedTokenizerBase,
+    ids_by_place: dict[int, list[int]],
+    settings: GenerationArguments,
+    config: GenerationConfig,
+) -> list[Answer]:
+    """One answer per prompt, in order. A prompt's place in its file seeds it, whatever else is asked."""
+    found = generate(
+        denoiser,
+        list(ids_by_place.values()),
+        config,
+        tokenizer.eos_token_id,  # type: ignore[arg-type]
+        end_tokens(denoiser, tokenizer, settings.stop_tokens),
+        tokens_per_batch=settings.tokens_per_batch,
+        indices=list(ids_by_place),
+        progress=sys.stderr.isatty(),
+    )
+    return [Answer(str(tokenizer.decode(ids, skip_special_tokens=True)), len(ids)) for ids in found]
+
+
+def as_text(prompt: str | list[dict[str, Any]]) -> str:
+    """A prompt for people and judges: text as it is, one message as its content, a conversation with its roles."""
+    if isinstance(prompt, str):
+        return prompt
+    if len(prompt) == 1:
+        return str(prompt[0].get("content"))
+    return "\n\n".join(f"{message['role']}: {message.get('content')}" for message in prompt)

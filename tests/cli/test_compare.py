@@ -1,0 +1,141 @@
+"""`unveil compare`: the same prompts, settings and seeds for both models, and a judge in between."""
+
+import json
+
+import pytest
+from conftest import edited, read_rows
+
+from unveil.cli.judges import load_judge
+from unveil.errors import UserError
+
+JUDGES = """
+from unveil.judging import Verdict
+
+class Fewer:
+    name, symmetric = "fewer letters e", True
+    def compare(self, prompts, a, b):
+        return [Verdict("A" if x.count("e") < y.count("e") else "B" if x.count("e") > y.count("e") else "tie") for x, y in zip(a, b)]
+
+class First:
+    name, symmetric = "always the first", False
+    def compare(self, prompts, a, b):
+        return [Verdict("A", "it came first")] * len(prompts)
+
+fewer = Fewer()
+first = First
+
+def broken():
+    raise RuntimeError("out of\\norder")
+
+number = 3
+def a_number():
+    return 3
+"""
+
+
+@pytest.fixture(autouse=True)
+def _judges(tmp_path, monkeypatch):
+    (tmp_path / "my_judges.py").write_text(JUDGES)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delitem(__import__("sys").modules, "my_judges", raising=False)
+
+
+@pytest.fixture
+def other(base, tmp_path) -> str:
+    return edited(base, lambda tensors: [t.mul_(1.5) for t in tensors.values()], tmp_path / "other")
+
+
+@pytest.fixture
+def compare(unveil, base, other, thumbs):
+    def run(*words):
+        return unveil(
+            "compare", "--model", other, "--against", base, "--dataset_name", thumbs, "--judge", "my_judges:fewer",
+            "--gen_length", 8, "--temperature", 1, *words,
+        )  # fmt: skip
+
+    return run
+
+
+def test_win_rate_is_printed_and_written(compare, base, other, tmp_path):
+    code, out, err = compare("--null", "--num_samples", 2, "--output_dir", tmp_path / "result")
+    assert (code, err) == (0, "")
+    assert f"A: {other}" in out
+    assert f"B: {base}" in out
+    summary = json.loads((tmp_path / "result" / "compare.json").read_text())
+    rows = read_rows(tmp_path / "result" / "comparisons.jsonl")
+    assert len(rows) == 24
+    outcome = {"A": 1.0, "tie": 0.5, "B": 0.0}
+    rate = sum(outcome[row["winner"]] for row in rows) / 24
+    assert summary["results"]["adjusted_win_rate"] == pytest.approx(rate)
+    low, high = summary["results"]["interval"]
+    assert low <= rate <= high
+    assert f"{rate:.3f}" in out
+    assert summary["comparison"]["win_rate"]["n"] == 12, "two samples of a prompt are one unit"
+    assert summary["results"]["null_win_rate"] is not None
+    assert {(row["example_id"], row["seed"]) for row in rows} == {(i, s) for i in range(12) for s in (0, 1)}
+    null = read_rows(tmp_path / "result" / "null_comparisons.jsonl")
+    assert any(row["answer_a"] != row["answer_b"] for row in null)
+    assert summary["generation"]["temperature"] == 1.0
+    assert summary["versions"]["unveil"]
+
+
+def test_a_model_against_itself_ties_everywhere(compare, other):
+    """The same seeds give the same answers."""
+    out = compare("--against", other).out
+    assert "win rate 0.500" in out
+    assert "0 wins, 12 ties, 0 losses" in out
+
+
+def test_a_judge_that_likes_the_first_answer_is_asked_in_both_orders(compare, tmp_path):
+    _, out, _ = compare("--judge", "my_judges:first", "--output_dir", tmp_path / "result")
+    assert "0 wins, 12 ties, 0 losses" in out
+    assert "100.0% of the pairs decided by position" in out
+    row = read_rows(tmp_path / "result" / "comparisons.jsonl")[0]
+    assert (row["winner_a_first"], row["winner_b_first"], row["winner"]) == ("A", "B", "tie")
+
+
+def test_conversations_are_compared_too(compare, pairs):
+    assert compare("--dataset_name", pairs, "--max_samples", 2).code == 0
+
+
+def test_overwriting_takes_the_old_null_away(compare, tmp_path):
+    compare("--null", "--output_dir", tmp_path / "result")
+    assert compare("--output_dir", tmp_path / "result").code == 2
+    assert compare("--output_dir", tmp_path / "result", "--overwrite").code == 0
+    assert not (tmp_path / "result" / "null_comparisons.jsonl").exists()
+
+
+def test_human_ratings_prefer_praise():
+    judge = load_judge("human_ratings")
+    verdicts = judge.compare(["film: this movie is"] * 2, [" a wonderful delight", " dull"], [" a boring mess"] * 2)
+    assert verdicts[0].winner == "A"
+    assert judge.symmetric
+
+
+def test_a_judge_may_be_an_object_or_made_by_a_function():
+    assert load_judge("my_judges:fewer").name == "fewer letters e"
+    assert load_judge("my_judges:first").name == "always the first"
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("nobody", "--judge nobody: unknown; give human_ratings, or module:attribute"),
+        ("no_such_module:judge", "no module no_such_module; check the spelling and the working folder"),
+        ("my_judges:missing", "has no attribute 'missing'; check the spelling"),
+        ("my_judges:number", "a int is no judge, it lacks name, symmetric, compare"),
+        ("my_judges:a_number", "a int is no judge, it lacks name, symmetric, compare"),
+        ("my_judges:broken", r"calling it raised RuntimeError \(out of order\); mend it"),
+        ("my_judges:", "unknown; give human_ratings"),
+    ],
+)
+def test_what_is_no_judge_is_refused(name, message):
+    with pytest.raises(UserError, match=message) as found:
+        load_judge(name)
+    assert "\n" not in str(found.value)
+
+
+def test_a_module_that_cannot_be_imported_is_refused(tmp_path):
+    (tmp_path / "half_written_judge.py").write_text("def judge(:\n")
+    with pytest.raises(UserError, match="importing half_written_judge raised SyntaxError"):
+        load_judge("half_written_judge:judge")

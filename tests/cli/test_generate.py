@@ -1,0 +1,91 @@
+"""`unveil generate`: prompts from flags or files, answers to the screen or to a file."""
+
+import pytest
+from conftest import read_rows, write_rows
+
+from unveil.cli.prompting import GenerationArguments
+from unveil.generation import GenerationConfig
+
+
+@pytest.fixture
+def generate(unveil, base):
+    def run(*words):
+        return unveil("generate", "--model_name_or_path", base, "--gen_length", 8, "--temperature", 1, *words)
+
+    return run
+
+
+def test_prompts_of_flags_are_answered_in_order(generate):
+    code, out, err = generate("--prompt", "one", "--prompt", "two", "three")
+    assert (code, err) == (0, "")
+    assert [out.index(f"[{i}] {word}\n--> ") for i, word in enumerate(("one", "two", "three"))] == sorted(
+        out.index(f"] {word}\n") - 2 for word in ("one", "two", "three")
+    )
+    assert "3 answers, " in out
+
+
+def test_answers_go_to_a_file_with_their_prompts(generate, pairs, tmp_path):
+    answers = tmp_path / "deep" / "answers.jsonl"
+    code, out, _ = generate("--dataset_name", pairs, "--num_samples", 2, "--output_file", answers, "--max_samples", 3)
+    assert code == 0
+    assert f"6 answers in {answers}" in out
+    rows = read_rows(answers)
+    assert [(row["example_id"], row["seed"]) for row in rows] == [(i, s) for i in range(3) for s in (0, 1)]
+    assert rows[0]["prompt"] == [{"role": "user", "content": "say 0"}]
+    assert rows[0]["answer"] != rows[1]["answer"]
+    assert all(row["tokens"] <= 8 and row["ended"] == (row["tokens"] < 8) for row in rows)
+
+
+def test_the_answer_of_a_row_depends_on_its_place_and_not_on_its_companions(generate, thumbs, tmp_path):
+    """Fewer rows, other budgets: the same answers; another seed: others."""
+    answers = []
+    for words in ((), ("--max_samples", 4), ("--tokens_per_batch", 20), ("--seed", 1)):
+        generate("--dataset_name", thumbs, "--output_file", tmp_path / "a.jsonl", "--overwrite", *words)
+        answers.append([row["answer"] for row in read_rows(tmp_path / "a.jsonl")])
+    assert answers[1] == answers[0][:4]
+    assert answers[2] == answers[0]
+    assert answers[3] != answers[0]
+
+
+@pytest.mark.filterwarnings("default::unveil.errors.UserInputWarning")
+def test_rows_left_out_do_not_move_the_seeds_of_others(generate, tmp_path):
+    prompts = ["say a", "with <|mask|> inside", "say c"]
+    data = write_rows(tmp_path / "prompts.jsonl", [{"prompt": prompt} for prompt in prompts])
+    _, _, err = generate("--dataset_name", data, "--on_bad_rows", "drop", "--output_file", tmp_path / "dropped.jsonl")
+    assert err.startswith(f"unveil: warning: {data}: 1 of 3 rows cannot be used")
+    fine = write_rows(tmp_path / "fine.jsonl", [{"prompt": prompt} for prompt in ("say a", "say b", "say c")])
+    generate("--dataset_name", fine, "--output_file", tmp_path / "all.jsonl")
+    dropped, everything = read_rows(tmp_path / "dropped.jsonl"), read_rows(tmp_path / "all.jsonl")
+    assert dropped == [everything[0], everything[2]]
+
+
+def test_chat_wraps_plain_prompts_in_the_template(generate, tmp_path):
+    """A conversation of one message and a plain prompt with --chat are the same question."""
+    data = write_rows(tmp_path / "chat.jsonl", [{"prompt": [{"role": "user", "content": "say a"}]}])
+    answers = [
+        generate("--dataset_name", data).out,
+        generate("--prompt", "say a", "--chat").out,
+        generate("--prompt", "say a").out,
+    ]
+    assert answers[0] == answers[1] != answers[2]
+
+
+def test_an_end_token_of_the_user_cuts_the_answer(generate, base, unveil):
+    """With every byte an end token, each answer is empty."""
+    long = unveil("generate", "--model_name_or_path", base, "--prompt", "a", "--gen_length", 4)
+    word = long.out.split("--> ")[1][0]
+    if word in "\n�":
+        pytest.skip("the first byte of this random model cannot be typed")
+    short = unveil("generate", "--model_name_or_path", base, "--prompt", "a", "--gen_length", 4, "--stop_tokens", word)
+    assert "1 answers, 0.0 tokens on average, 100% ended" in short.out
+
+
+def test_blocks_fit_the_canvas_by_themselves():
+    assert GenerationArguments(gen_length=64).configs()[0] == GenerationConfig(gen_length=64, block_length=32)
+    assert GenerationArguments(gen_length=40).configs()[0].block_length is None
+    assert GenerationArguments(gen_length=64, block_length=16).configs()[0].block_length == 16
+
+
+def test_samples_differ_in_their_seed_alone():
+    configs = GenerationArguments(gen_length=8, num_samples=3, seed=7, remasking="random").configs()
+    assert [config.seed for config in configs] == [7, 8, 9]

@@ -1,0 +1,160 @@
+"""A run that stops early, by itself or by a kill, keeps what is good and can be gone on with, bit for bit."""
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import THUMBS, edited, read_rows, write_rows
+from safetensors.torch import load_file
+
+from unveil.models import load_denoiser_model
+from unveil.training.surrogate_trainer import SurrogateTrainer
+
+# What differs by nature: times, and the summary of the one call.
+TIMES = ("train_runtime", "train_samples_per_second", "train_steps_per_second")
+
+
+def metrics(folder: Path) -> list[dict]:
+    return [line for line in read_rows(folder / "metrics.jsonl") if not set(TIMES) & set(line)]
+
+
+def assert_same_end(one: Path, other: Path) -> None:
+    """The same bytes of weights, the same metrics."""
+    names = [path.name for path in one.glob("*.safetensors")]
+    assert names
+    for name in names:
+        assert (one / name).read_bytes() == (other / name).read_bytes(), name
+    assert metrics(one) == metrics(other)
+
+
+LONG = ("--num_train_epochs", 3, "--save_steps", 2, "--save_total_limit", 2)
+
+
+@pytest.mark.parametrize("adapters", [(), ("--use_peft", "--learning_rate", 0.1)], ids=["full", "adapters"])
+def test_ctrl_c_and_resume_end_where_the_whole_run_does(train, thumbs, tmp_path, monkeypatch, adapters):
+    """Nine steps, saved every two, stopped in the sixth: an epoch has three."""
+    flags = (*LONG, *adapters, "--eval_dataset_name", thumbs, "--eval_strategy", "epoch")
+    assert train("--output_dir", tmp_path / "whole", *flags).code == 0
+
+    original = SurrogateTrainer.training_step
+
+    def pressed(self, *args, **kwargs):
+        if self.state.global_step == 5:
+            raise KeyboardInterrupt
+        return original(self, *args, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SurrogateTrainer, "training_step", pressed)
+        code, _, err = train("--output_dir", tmp_path / "cut", *flags)
+    assert code == 130
+    assert err == "unveil train: interrupted; saved checkpoints are kept\n"
+    assert not (tmp_path / "cut" / "run.json").exists()
+
+    code, out, _ = train("--output_dir", tmp_path / "cut", *flags, "--resume_from_checkpoint", "True")
+    assert code == 0
+    assert "going on after step 4" in out
+    assert_same_end(tmp_path / "whole", tmp_path / "cut")
+
+
+def test_a_checkpoint_elsewhere_may_be_gone_on_with_in_a_new_folder(train, tmp_path):
+    train("--output_dir", tmp_path / "whole", *LONG[:4])
+    elsewhere = ("--resume_from_checkpoint", tmp_path / "whole" / "checkpoint-4")
+    assert train("--output_dir", tmp_path / "new", *LONG[:4], *elsewhere).code == 0
+    name = "model.safetensors"
+    assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "new" / name).read_bytes()
+
+
+def test_a_run_in_the_same_folder_needs_resume_or_overwrite(train, tmp_path):
+    train()
+    code, _, err = train()
+    assert code == 2
+    assert "is not empty" in err
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default::unveil.errors.UserInputWarning")
+@pytest.mark.parametrize("blow", [signal.SIGKILL, signal.SIGINT])
+def test_a_kill_and_resume_end_where_the_whole_run_does(train, base, tmp_path, blow):
+    """The process dies wherever it happens to be once there is a checkpoint."""
+    data = write_rows(tmp_path / "many.jsonl", THUMBS * 8)
+    words = [
+        "--dataset_name", data, "--num_train_epochs", 4, "--save_steps", 3, "--save_total_limit", 2, "--num_draws", 8,
+    ]  # fmt: skip
+    assert train("--output_dir", tmp_path / "whole", *words).code == 0
+
+    cut = tmp_path / "cut"
+    flags = [
+        "--model_name_or_path", base, "--output_dir", cut, "--per_device_train_batch_size", 4, "--learning_rate", 1e-3,
+        "--logging_steps", 1, "--use_cpu", "--seed", 1, *words,
+    ]  # fmt: skip
+    command = [sys.executable, "-m", "unveil.cli.main", "train", *map(str, flags)]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    while not (cut / "checkpoint-6").exists():
+        assert process.poll() is None, process.stderr.read() if process.stderr else ""
+        time.sleep(0.005)
+    process.send_signal(blow)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == (-9 if blow == signal.SIGKILL else 130), err
+    assert "Traceback" not in err
+    assert not (cut / "run.json").exists(), "the run was over before it could be stopped"
+
+    assert train("--output_dir", cut, *words, "--resume_from_checkpoint", "True").code == 0
+    assert_same_end(tmp_path / "whole", cut)
+    assert not (cut / ".saving").exists()
+
+
+def test_nan_in_the_weights_stops_the_run_and_names_the_rows(train, base, thumbs, tmp_path):
+    """Only answers with a "3" meet the spoiled embedding. The folder stays free for another try."""
+
+    def spoil(tensors):
+        tensors["model.transformer.wte.weight"][ord("3") - ord("!") + 4] = float("nan")
+
+    broken = edited(base, spoil, tmp_path / "broken")
+    flags = ("--model_name_or_path", broken, "--per_device_train_batch_size", 12)
+    code, _, err = train(*flags)
+    assert code == 2
+    assert err.count("\n") == 1
+    assert err.startswith("unveil train: error: step 1: the likelihood of row ")
+    rows = err.split("of row ")[1].split(" is not")[0]
+    assert sorted(int(row) for row in rows.split(", ")) == [3, 7, 11]
+    assert "training stopped" in err
+    assert "lower --learning_rate" in err
+    assert list((tmp_path / "out").iterdir()) == []
+    assert train("--per_device_train_batch_size", 12).code == 0, "no --overwrite is needed"
+
+
+@pytest.mark.parametrize(
+    ("learning_rate", "message"),
+    [
+        (1e4, "step 3: the gradient is not a finite number; training stopped before the update; resume from the last"),
+        (1e10, "step 3: the likelihood of row "),
+        (3e38, "step 2: a weight is not a finite number any more; training stopped without saving it"),
+    ],
+)
+def test_a_run_that_diverges_keeps_the_last_good_checkpoint(train, base, tmp_path, learning_rate, message):
+    """Warm-up makes the first step harmless (and its checkpoint good) and the second one absurd."""
+    flags = ("--warmup_steps", 2, "--save_steps", 1, "--save_total_limit", 2, "--num_train_epochs", 2)
+    code, _, err = train("--learning_rate", learning_rate, *flags)
+    assert code == 2
+    assert err.count("\n") == 1
+    assert err.startswith(f"unveil train: error: {message}")
+    out = tmp_path / "out"
+    assert not (out / "model.safetensors").exists()
+    assert not (out / "run.json").exists()
+    assert not (out / ".saving").exists()
+    before, after = (load_file(Path(folder) / "model.safetensors") for folder in (base, out / "checkpoint-1"))
+    assert all(torch.equal(before[name], after[name]) for name in before), "the first step has learning rate 0"
+    for checkpoint in out.glob("checkpoint-*"):
+        assert all(torch.isfinite(p).all() for p in load_denoiser_model(checkpoint).parameters()), checkpoint.name
+    assert train("--resume_from_checkpoint", out / "checkpoint-1").code == 0
+
+
+def test_a_run_whose_last_step_loses_the_weights_saves_none(train, tmp_path):
+    code, _, err = train("--learning_rate", 3e38, "--max_steps", 1, "--save_strategy", "no")
+    assert code == 2
+    assert "step 1: a weight is not a finite number any more" in err
+    assert not (tmp_path / "out" / "model.safetensors").exists()
