@@ -1,28 +1,13 @@
 """A tiny checkpoint on disk, files of thumbs, pairs and prompts, and commands run inside the test process."""
 
-import json
-import shutil
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pytest
+from command_files import PAIRS, THUMBS, write_rows
 from transformers.utils import logging
 
 from unveil.cli.main import main
-
-# One row in three is long, so that batches hold unequal answers.
-THUMBS = [
-    {"prompt": f"say {i}:", "completion": f" word{i % 4}" + " and more" * (i % 3), "label": i % 2 == 0} for i in range(12)
-]
-PAIRS = [
-    {
-        "prompt": [{"role": "user", "content": f"say {i}"}],
-        "chosen": [{"role": "assistant", "content": f"good {i}"}],
-        "rejected": [{"role": "assistant", "content": f"bad {i}"}],
-    }
-    for i in range(4)
-]
 
 
 class Outcome(NamedTuple):
@@ -31,29 +16,6 @@ class Outcome(NamedTuple):
     code: int
     out: str
     err: str
-
-
-def write_rows(path: Path, rows: list[dict[str, Any]]) -> str:
-    """JSON lines; returns the path as a flag takes it."""
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return str(path)
-
-
-def read_rows(path: str | Path) -> list[dict[str, Any]]:
-    """The rows of a file of JSON lines."""
-    return [json.loads(line) for line in Path(path).read_text().splitlines()]
-
-
-def edited(base: str, change: Callable[[dict[str, Any]], None], into: Path) -> str:
-    """A copy of a checkpoint whose tensors were changed in place."""
-    from safetensors.torch import load_file, save_file
-
-    shutil.copytree(base, into)
-    file = into / "model.safetensors"
-    tensors = load_file(file)
-    change(tensors)
-    save_file(tensors, file, metadata={"format": "pt"})
-    return str(into)
 
 
 @pytest.fixture(autouse=True)

@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from conftest import THUMBS, edited, write_rows
+from command_files import THUMBS, edited, write_rows
 
 
 def one_line(outcome, command: str) -> str:
@@ -27,7 +27,10 @@ def without_completion() -> list[dict]:
 
 ROWS = {
     "missing column": (without_completion(), "no column 'completion'.*--column_map"),
-    "label is a number": ([{**row, "label": 1} for row in THUMBS], r"row 0 .*label is 1 \(int\), not a boolean; write true"),
+    "label is a number": (
+        [{**row, "label": 1} for row in THUMBS],
+        r"row 0 .*label is 1 \(int\), not a boolean; write true",
+    ),
     "label is text": ([{**row, "label": "yes"} for row in THUMBS], "label is 'yes'.*write true or false"),
     "label is missing in a row": (row_5(label=None), "row 5 .*label is None.*give every row a label"),
     "empty completion": (row_5(completion="  "), r"the completion is empty \(rows, from 0: 5\); .*--on_bad_rows drop"),
@@ -37,8 +40,14 @@ ROWS = {
         r"the prompt leaves no room for an answer within --max_length 256 \(example_id 5\); .*--max_prompt_length",
     ),
     "only one label": ([{**row, "label": True} for row in THUMBS], "every label is true.*--allow_one_label"),
-    "mask token in a completion": (row_5(completion=" a <|mask|>"), r"completion contains the mask token .*example_id 5"),
-    "mask token in a prompt": (row_5(prompt="a <|mask|>"), r"prompt contains the mask token .*example_id 5.*take the mask"),
+    "mask token in a completion": (
+        row_5(completion=" a <|mask|>"),
+        r"completion contains the mask token .*example_id 5",
+    ),
+    "mask token in a prompt": (
+        row_5(prompt="a <|mask|>"),
+        r"prompt contains the mask token .*example_id 5.*take the mask",
+    ),
     "one row for the batch baseline": ([THUMBS[0]], "--per_device_train_batch_size|--allow_one_label"),
     "last batch of one": (THUMBS[:9], "--per_device_train_batch_size: 9 rows .* give --dataloader_drop_last True"),
 }
@@ -65,11 +74,23 @@ def check_message():
 
 
 FLAGS = {
-    "batch of one": (["--per_device_train_batch_size", "1"], "a batch of one.*--gradient_accumulation_steps, or .*zero"),
-    "unknown flag": (["--desireable_weight", "1"], r"--desireable_weight: unknown flag \(close to --desirable_weight\)"),
+    "batch of one": (
+        ["--per_device_train_batch_size", "1"],
+        "a batch of one.*--gradient_accumulation_steps, or .*zero",
+    ),
+    "unknown flag": (
+        ["--desireable_weight", "1"],
+        r"--desireable_weight: unknown flag \(close to --desirable_weight\)",
+    ),
     "missing file": (["--dataset_name", "no/such.jsonl"], "--dataset_name no/such.jsonl: there is no such file"),
-    "missing held-out file": (["--eval_dataset_name", "gone.jsonl"], "--eval_dataset_name gone.jsonl: there is no such file"),
-    "missing model": (["--model_name_or_path", "./nowhere"], "'./nowhere': there is no such folder; check --model_name"),
+    "missing held-out file": (
+        ["--eval_dataset_name", "gone.jsonl"],
+        "--eval_dataset_name gone.jsonl: there is no such file",
+    ),
+    "missing model": (
+        ["--model_name_or_path", "./nowhere"],
+        "'./nowhere': there is no such folder; check --model_name",
+    ),
     "unknown objective": (["--objective", "dpo2"], "--objective dpo2: unknown; choose kto"),
     "unknown baseline": (["--baseline", "median"], "--baseline median: unknown; choose one of"),
     "beta of zero": (["--beta", "0"], "--beta 0.0: must be above 0"),
@@ -78,18 +99,27 @@ FLAGS = {
     "masks that do not divide": (["--masks_per_size", "3"], "--masks_per_size 3: must divide --num_draws 4"),
     "strata without width": (["--strata_exponent", "0"], "--strata_exponent 0.0: must be above 0"),
     "unknown end of answer": (["--end_of_answer", "two_eos"], "--end_of_answer two_eos: unknown rule; use one of"),
-    "canvas without a tail": (["--canvas_length", "9"], "--canvas_length 9: has no meaning with --end_of_answer one_eos"),
+    "canvas without a tail": (
+        ["--canvas_length", "9"],
+        "--canvas_length 9: has no meaning with --end_of_answer one_eos",
+    ),
     "context too long": (["--max_length", "999"], "--max_length 999: the model's context is 256"),
     "more rows than there are": (["--n_desirable", "40"], "--n_desirable 40.0: there are only 6 such rows"),
     "none of one label": (["--n_desirable", "0"], "rows of one label are left.*--allow_one_label"),
     "evaluation without rows": (["--eval_strategy", "steps"], "--eval_strategy: .*give --eval_dataset_name"),
     "replay without rows": (["--replay_weight", "1"], "--replay_weight: has no effect without --replay_dataset_name"),
-    "replay without weight": (["--replay_dataset_name", "x.jsonl"], "--replay_dataset_name: .* without --replay_weight"),
+    "replay without weight": (
+        ["--replay_dataset_name", "x.jsonl"],
+        "--replay_dataset_name: .* without --replay_weight",
+    ),
     "nothing to resume": (["--resume_from_checkpoint", "True"], "--resume_from_checkpoint: no checkpoint in"),
     "no checkpoint there": (["--resume_from_checkpoint", "."], r"--resume_from_checkpoint \.: no trainer_state\.json"),
     "unknown dtype": (["--dtype", "int8"], "--dtype int8: not a floating-point type"),
     "no such module": (["--use_peft", "--lora_target_modules", "nope"], "--lora_target_modules: .*nope"),
-    "another mask token": (["--mask_token_id", "7"], "--mask_token_id 7: the model's config says 1; leave the flag out"),
+    "another mask token": (
+        ["--mask_token_id", "7"],
+        "--mask_token_id 7: the model's config says 1; leave the flag out",
+    ),
     "missing template": (["--chat_template_path", "no.jinja"], "--chat_template_path no.jinja: cannot be read"),
     "columns half named": (["--column_map", "kto_tag"], "--column_map kto_tag: must look like given=wanted"),
     "unknown choice for rows": (["--on_bad_rows", "skip"], "--on_bad_rows skip: unknown choice"),
@@ -147,9 +177,15 @@ CHECKPOINTS = {
     "truncated weights": (truncate, r"base/model\.safetensors: is truncated .*copy it again"),
     "no weights": (lambda base: (base / "model.safetensors").unlink(), "base: holds no weights"),
     "unreadable config": (lambda base: (base / "config.json").write_text("{"), "config.json.* not (a )?valid JSON"),
-    "unknown model type": (change_config(model_type="gpt9"), "model_type 'gpt9' .* is not a masked language model known"),
+    "unknown model type": (
+        change_config(model_type="gpt9"),
+        "model_type 'gpt9' .* is not a masked language model known",
+    ),
     "smaller vocabulary": (change_config(vocab_size=200, embedding_size=200), "base: "),
-    "other mask token": (change_config(mask_token_id=9), "its mask token has id 1 but .* mask_token_id=9; use the tokenizer"),
+    "other mask token": (
+        change_config(mask_token_id=9),
+        "its mask token has id 1 but .* mask_token_id=9; use the tokenizer",
+    ),
     "no tokenizer": (lambda base: [f.unlink() for f in base.glob("token*")], "base: holds no tokenizer"),
     "damaged tokenizer": (lambda base: (base / "tokenizer.json").write_text("{}"), "the tokenizer cannot be loaded"),
 }
@@ -171,15 +207,20 @@ def test_a_tokenizer_with_more_ids_than_the_model_is_refused(train, tiny_llada, 
     shutil.copytree(base, tmp_path / "small")
     tiny_llada(vocab_size=200).save_pretrained(tmp_path / "small")
     message = one_line(train("--model_name_or_path", tmp_path / "small"), "train")
-    assert "its ids go up to 259 but the model has 200 embedding rows; use the tokenizer that the model was made" in message
+    assert (
+        "its ids go up to 259 but the model has 200 embedding rows; use the tokenizer that the model was made"
+        in message
+    )
     assert not (tmp_path / "out").exists()
 
 
 def test_a_reference_of_another_family_is_refused(train, unveil, tiny_llada, base, thumbs, tmp_path):
-    shutil.copytree(base, tmp_path / "wide")
     tiny_llada(vocab_size=300).save_pretrained(tmp_path / "wide")
-    words = ("--model_name_or_path", base, "--dataset_name", thumbs, "--ref_model_name_or_path", tmp_path / "wide")
-    assert "has another vocabulary" in one_line(unveil("likelihood", *words), "likelihood")
+    reference = ("--ref_model_name_or_path", tmp_path / "wide")
+    outcome = unveil("likelihood", "--model_name_or_path", base, "--dataset_name", thumbs, *reference)
+    assert "wide: has another vocabulary; give a model of the same family" in one_line(outcome, "likelihood")
+    assert "wide: has another vocabulary; give a model of the same family" in one_line(train(*reference), "train")
+    assert not (tmp_path / "out").exists()
 
 
 GENERATION = {
@@ -187,18 +228,30 @@ GENERATION = {
     "asked twice": (["--prompt", "a", "--dataset_name", "b.jsonl"], "--prompt and --dataset_name: give one of them"),
     "empty prompt": (["--prompt", " "], "--prompt: 1 of 1 rows cannot be used: the prompt is empty"),
     "mask in the prompt": (["--prompt", "a <|mask|>"], "--prompt: .* mask token"),
-    "prompt longer than the context": (["--prompt", "a" * 250], "prompts 0: longer than the 248 tokens that --gen_length 8"),
+    "prompt longer than the context": (
+        ["--prompt", "a" * 250],
+        "prompts 0: longer than the 248 tokens that --gen_length 8",
+    ),
     "no canvas": (["--prompt", "a", "--gen_length", "0"], "--gen_length 0: not a count"),
-    "blocks that do not divide": (["--prompt", "a", "--block_length", "3"], "--block_length 3: does not divide --gen_length 8"),
+    "blocks that do not divide": (
+        ["--prompt", "a", "--block_length", "3"],
+        "--block_length 3: does not divide --gen_length 8",
+    ),
     "too many steps": (["--prompt", "a", "--steps", "9"], "--steps 9: more steps than the 8 tokens"),
     "temperature below zero": (["--prompt", "a", "--temperature", "-1"], "--temperature -1.0: out of range"),
     "top_p of zero": (["--prompt", "a", "--top_p", "0"], "--top_p 0.0: out of range"),
     "unknown remasking": (["--prompt", "a", "--remasking", "best"], "--remasking best: not one of the choices"),
     "unknown end rule": (["--prompt", "a", "--eos_rule", "soon"], "--eos_rule soon: not one of the choices"),
-    "equal samples": (["--prompt", "a", "--num_samples", "2"], "--num_samples: with --temperature 0 .* --remasking random"),
+    "equal samples": (
+        ["--prompt", "a", "--num_samples", "2"],
+        "--num_samples: with --temperature 0 .* --remasking random",
+    ),
     "no samples": (["--prompt", "a", "--num_samples", "0"], "--num_samples 0: at least 1"),
     "no budget": (["--prompt", "a", "--tokens_per_batch", "0"], "--tokens_per_batch 0: no token fits"),
-    "unknown stop token": (["--prompt", "a", "--stop_tokens", "<eot>"], "--stop_tokens <eot>: the tokenizer has no such"),
+    "unknown stop token": (
+        ["--prompt", "a", "--stop_tokens", "<eot>"],
+        "--stop_tokens <eot>: the tokenizer has no such",
+    ),
     "unknown device": (["--prompt", "a", "--device", "abacus"], "--device abacus: unknown; give cpu, cuda"),
     "no rows": (["--prompt", "a", "--max_samples", "0"], "--max_samples 0: at least 1 row is needed"),
 }

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from conftest import edited, read_rows
+from command_files import edited, read_rows
 
 from unveil.cli.judges import load_judge
 from unveil.errors import UserError
@@ -14,7 +14,8 @@ from unveil.judging import Verdict
 class Fewer:
     name, symmetric = "fewer letters e", True
     def compare(self, prompts, a, b):
-        return [Verdict("A" if x.count("e") < y.count("e") else "B" if x.count("e") > y.count("e") else "tie") for x, y in zip(a, b)]
+        more = [x.count("e") - y.count("e") for x, y in zip(a, b)]
+        return [Verdict("A" if n < 0 else "B" if n > 0 else "tie") for n in more]
 
 class First:
     name, symmetric = "always the first", False

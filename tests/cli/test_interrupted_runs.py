@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import THUMBS, edited, read_rows, write_rows
+from command_files import THUMBS, edited, read_rows, write_rows
 from safetensors.torch import load_file
 
 from unveil.models import load_denoiser_model
@@ -150,11 +150,24 @@ def test_a_run_that_diverges_keeps_the_last_good_checkpoint(train, base, tmp_pat
     assert all(torch.equal(before[name], after[name]) for name in before), "the first step has learning rate 0"
     for checkpoint in out.glob("checkpoint-*"):
         assert all(torch.isfinite(p).all() for p in load_denoiser_model(checkpoint).parameters()), checkpoint.name
-    assert train("--resume_from_checkpoint", out / "checkpoint-1").code == 0
+    assert train(*flags, "--resume_from_checkpoint", out / "checkpoint-1").code == 0, "with a lower learning rate"
 
 
 def test_a_run_whose_last_step_loses_the_weights_saves_none(train, tmp_path):
-    code, _, err = train("--learning_rate", 3e38, "--max_steps", 1, "--save_strategy", "no")
+    code, _, err = train("--learning_rate", 3e38, "--max_steps", 1, "--warmup_steps", 0, "--save_strategy", "no")
     assert code == 2
     assert "step 1: a weight is not a finite number any more" in err
     assert not (tmp_path / "out" / "model.safetensors").exists()
+
+
+def test_a_resumed_run_obeys_another_learning_rate(train, tmp_path):
+    """The cosine from the new peak, where the old run stopped."""
+    rates = {}
+    for folder, peak in (("high", 1e-3), ("low", 1e-4)):
+        train("--output_dir", tmp_path / folder, *LONG[:4], "--learning_rate", peak)
+        rates[folder] = [line["learning_rate"] for line in metrics(tmp_path / folder)]
+    resume = ("--resume_from_checkpoint", tmp_path / "high" / "checkpoint-4")
+    train("--output_dir", tmp_path / "lowered", *LONG[:4], "--learning_rate", 1e-4, *resume)
+    lowered = [line["learning_rate"] for line in metrics(tmp_path / "lowered")]
+    assert lowered == pytest.approx(rates["low"][4:])
+    assert rates["high"][4:] == pytest.approx([10 * rate for rate in lowered])

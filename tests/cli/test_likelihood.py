@@ -4,7 +4,7 @@ import math
 import statistics
 
 import pytest
-from conftest import THUMBS, edited, read_rows, write_rows
+from command_files import THUMBS, edited, read_rows, write_rows
 
 from unveil.draws import plan
 from unveil.likelihood import Response, score
@@ -27,14 +27,20 @@ def test_values_are_those_of_the_scorer(likelihood, base, thumbs):
     _, rows = likelihood(thumbs, "--num_draws", 8, "--seed", 3)
     denoiser, tokenizer = Denoiser(load_denoiser_model(base)), load_tokenizer(base)
     for row, given in zip(rows, THUMBS, strict=True):
-        prompt, answer = (tokenizer(given[key], add_special_tokens=False)["input_ids"] for key in ("prompt", "completion"))
+        prompt, answer = (
+            tokenizer(given[key], add_special_tokens=False)["input_ids"] for key in ("prompt", "completion")
+        )
         response = Response(row["example_id"], prompt, [*answer, 0])
         expected = score(denoiser, [response], [plan(3, row["example_id"], -1, response.length, 8)])
         assert row["tokens"] == response.length
         assert row["elbo"] == pytest.approx(float(expected.values[0]), rel=1e-5)
         assert row["standard_error"] == pytest.approx(float(expected.standard_error[0]), rel=1e-3)
         assert row["elbo_per_token"] == pytest.approx(row["elbo"] / row["tokens"])
-        assert (row["prompt"], row["completion"], row["label"]) == (given["prompt"], given["completion"], given["label"])
+        assert (row["prompt"], row["completion"], row["label"]) == (
+            given["prompt"],
+            given["completion"],
+            given["label"],
+        )
 
 
 def test_the_mean_is_told_with_its_standard_error_over_answers(likelihood, thumbs):
@@ -55,7 +61,9 @@ def test_without_a_file_answers_are_printed(unveil, base, thumbs):
 def test_pairs_and_plain_rows_are_read_too(likelihood, pairs, tmp_path):
     _, rows = likelihood(pairs)
     assert [(row["example_id"], row["label"]) for row in rows] == [(i, i % 2 == 0) for i in range(8)]
-    plain = write_rows(tmp_path / "plain.jsonl", [{"prompt": "say", "completion": " it"}, {"prompt": "a", "completion": " b"}])
+    plain = write_rows(
+        tmp_path / "plain.jsonl", [{"prompt": "say", "completion": " it"}, {"prompt": "a", "completion": " b"}]
+    )
     _, rows = likelihood(plain)
     assert "label" not in rows[0]
     _, rows = likelihood(write_rows(tmp_path / "text.jsonl", [{"text": "once upon a time"}]))

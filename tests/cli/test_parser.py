@@ -1,6 +1,7 @@
 """Flags, the YAML file below them, and help pages that can be read."""
 
 import os
+from pathlib import Path
 
 import pytest
 
@@ -8,8 +9,9 @@ from unveil.cli.generate import PromptArguments
 from unveil.cli.main import main
 from unveil.cli.options import DataArguments, ModelArguments
 from unveil.cli.parser import parse
+from unveil.cli.sft import SFTScriptArguments
 from unveil.errors import UserError
-from unveil.training import PreferenceConfig
+from unveil.training import PreferenceConfig, SFTConfig
 
 COMMANDS = {
     "train": ("--objective", "--beta", "--desirable_weight", "--num_draws", "--use_peft", "--replay_dataset_name"),
@@ -34,7 +36,9 @@ def config(tmp_path):
 
 
 def test_yaml_keys_are_flags_and_flags_win(config):
-    path = config("beta: 0.5\nnum_draws: 8\nuse_peft: true\nlora_target_modules: [q_proj, k_proj]\nlearning_rate: 1e-4\n")
+    path = config(
+        "beta: 0.5\nnum_draws: 8\nuse_peft: true\nlora_target_modules: [q_proj, k_proj]\nlearning_rate: 1e-4\n"
+    )
     model, _, args = parsed("--num_draws", "2", "--config", path)
     assert (args.beta, args.num_draws, args.learning_rate) == (0.5, 2, 1e-4)
     assert model.use_peft is True
@@ -46,7 +50,9 @@ def test_yaml_keys_are_flags_and_flags_win(config):
 
 def test_a_repeated_flag_collects_and_still_wins_over_the_file(config):
     path = config("prompt: [from the file]\n")
-    (data,) = parse((PromptArguments,), ["--prompt", "b", "--config", path, "--prompt", "c", "d"], "unveil generate", "")
+    (data,) = parse(
+        (PromptArguments,), ["--prompt", "b", "--config", path, "--prompt", "c", "d"], "unveil generate", ""
+    )
     assert data.prompt == ["b", "c", "d"]
     (data,) = parse((PromptArguments,), ["--config", path], "unveil generate", "")
     assert data.prompt == ["from the file"]
@@ -124,3 +130,12 @@ def test_help_all_shows_the_flags_of_transformers_too(capsys):
     page = capsys.readouterr().out
     for flag in ("--adam_epsilon", "--fsdp", "--beta"):
         assert f"  {flag}" in page
+
+
+def test_the_recipe_of_the_shipped_base_is_understood():
+    recipe = Path(__file__).parents[2] / "examples" / "base" / "sft.yaml"
+    script, args = parse(
+        (SFTScriptArguments, SFTConfig), ["--config", str(recipe), "--max_steps", "7"], "unveil sft", ""
+    )
+    assert script.init_from_config
+    assert (args.max_steps, args.end_of_answer, args.strata_exponent) == (7, "scored_tail", 1.5)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from conftest import PAIRS, THUMBS, edited, read_rows, write_rows
+from command_files import PAIRS, THUMBS, edited, read_rows, write_rows
 from safetensors.torch import load_file
 
 from unveil.models import load_denoiser_model
@@ -56,7 +56,13 @@ def test_pairs_are_taken_apart_and_held_out_pairs_are_ranked(train, pairs, out):
 def test_the_end_is_evaluated_once_and_by_the_model_that_is_saved(train, thumbs, out):
     train("--eval_dataset_name", thumbs, "--eval_strategy", "steps", "--eval_steps", 1)
     assert [line["step"] for line in read_rows(out / "metrics.jsonl") if "eval_loss" in line] == [1, 2, 3]
-    best = ("--load_best_model_at_end", "--metric_for_best_model", "eval_elbo/per_token", "--greater_is_better", "False")
+    best = (
+        "--load_best_model_at_end",
+        "--metric_for_best_model",
+        "eval_elbo/per_token",
+        "--greater_is_better",
+        "False",
+    )
     flags = ("--eval_strategy", "steps", "--eval_steps", 1, "--save_steps", 1, "--overwrite", *best)
     train("--eval_dataset_name", thumbs, "--learning_rate", 1e-2, *flags)
     by_step = [line["eval_elbo/per_token"] for line in read_rows(out / "metrics.jsonl") if "eval_loss" in line]

@@ -80,3 +80,21 @@ def test_lora_moves_adapters_only_and_is_saved_as_an_adapter(trainer_of, rows, t
     assert not torch.equal(
         merged.model.transformer["blocks"][0].q_proj.weight, base.model.transformer["blocks"][0].q_proj.base_layer.weight
     )
+
+
+def test_gradient_checkpointing_under_lora_changes_nothing(trainer_of, rows, tiny_llada):
+    base, data, trained = tiny_llada(vocab_size=24, dtype=torch.float64), rows(8), []
+    for checkpointing in (False, True):
+        torch.manual_seed(0)
+        adapted = add_adapters(copy.deepcopy(base), r=4, alpha=8)
+        trainer_of(
+            data,
+            adapted,
+            per_device_train_batch_size=8,
+            max_steps=3,
+            learning_rate=1e-2,
+            gradient_checkpointing=checkpointing,
+        ).train()
+        trained.append(torch.cat([p.flatten() for n, p in adapted.named_parameters() if "lora_" in n]))
+    assert trained[0].norm() > 0
+    torch.testing.assert_close(trained[0], trained[1], rtol=1e-9, atol=1e-12)

@@ -21,8 +21,9 @@ from unveil.generation import GenerationConfig
 from unveil.judging import Comparison, Judge, compare_answers
 from unveil.training import versions
 
-DESCRIPTION = """Answer the same prompts with models A and B under the same settings and seeds, and let a judge say which
-answer is better. Ties count half; the interval is over prompts; judges with a possible position bias see both orders."""
+DESCRIPTION = """Answer the same prompts with models A and B under the same settings and seeds, and let a judge say
+which answer is better. Ties count half, the interval is over prompts, and a judge that may favour a position is asked
+in both orders."""
 
 
 @dataclass
@@ -30,7 +31,8 @@ class ComparedModels(UseArguments):
     """Which models, in which precision, where"""
 
     model_name_or_path: str | None = field(
-        default=None, metadata={"help": "Model A: hub name, folder, or folder of LoRA adapters.", "aliases": ["--model"]}
+        default=None,
+        metadata={"help": "Model A: hub name, folder, or folder of LoRA adapters.", "aliases": ["--model"]},
     )
     against: str | None = field(default=None, metadata={"help": "Model B, in the same forms."})
 

@@ -2,11 +2,14 @@
 
 import os
 import shlex
+import signal
 import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+
+from unveil.errors import UserError
 
 DESCRIPTION = """Align the small masked diffusion language model that ships with unveil from real human ratings of film
 reviews (ELBO-KTO), compare it with its base on held-out prompts, and write checkpoint, report and numbers to a folder.
@@ -30,6 +33,12 @@ class DemoArguments:
         default=None, metadata={"help": "Folder of another base model made for this data; unset: the shipped one."}
     )
 
+    def __post_init__(self) -> None:
+        for name in ("num_prompts", "max_steps"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise UserError(f"--{name} {value}: at least 1 is needed")
+
 
 def main(argv: Sequence[str]) -> int:
     """Parse, run, print."""
@@ -52,6 +61,7 @@ def main(argv: Sequence[str]) -> int:
         f"the base on {recipe.num_prompts} held-out prompts",
         flush=True,
     )
+    previous = signal.signal(signal.SIGTERM, signal.default_int_handler)  # a kill cleans up as Ctrl-C does
     try:
         results = run_demo(
             recipe,
@@ -65,6 +75,8 @@ def main(argv: Sequence[str]) -> int:
     except KeyboardInterrupt:
         print("unveil demo: interrupted; nothing was written", file=sys.stderr)
         return 130
+    finally:
+        signal.signal(signal.SIGTERM, previous)
     from unveil.demo.headline import headline
 
     _print_table(headline(results, args.shuffled_thumbs), results.seconds)

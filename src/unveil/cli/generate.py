@@ -10,8 +10,8 @@ from unveil.cli.output import require_new_file, write_rows
 from unveil.cli.parser import parse
 from unveil.cli.prompting import GenerationArguments, answer, as_text, prompt_ids, read_prompts
 
-DESCRIPTION = """Answer prompts with a masked diffusion language model (LLaDA's sampler). Plain prompts are continued as they
-are; conversations go through the chat template."""
+DESCRIPTION = """Answer prompts with a masked diffusion language model (LLaDA's sampler). Plain prompts are continued as
+they are; conversations go through the chat template."""
 
 
 @dataclass
@@ -19,7 +19,8 @@ class PromptArguments(HeldOutArguments):
     """Which prompts, and where the answers go"""
 
     prompt: list[str] | None = field(
-        default=None, metadata={"help": "Prompts (the flag may be repeated), instead of --dataset_name.", "action": "extend"}
+        default=None,
+        metadata={"help": "Prompts (the flag may be repeated), instead of --dataset_name.", "action": "extend"},
     )
     output_file: str | None = field(default=None, metadata={"help": "Write JSON lines there instead of printing."})
 

@@ -3,6 +3,7 @@
 import argparse
 from collections.abc import Sequence
 from dataclasses import fields
+from inspect import get_annotations
 
 from transformers import TrainingArguments
 
@@ -71,17 +72,20 @@ def help_page(
     later: dict[str, list[argparse.Action]] = {title: [] for title in SECTIONS.values()}
     for dataclass_type in dataclass_types:
         for field in fields(dataclass_type):
-            owner = next(c for c in reversed(dataclass_type.__mro__) if field.name in c.__dict__.get("__annotations__", {}))
+            owner = next(c for c in reversed(dataclass_type.__mro__) if field.name in get_annotations(c))
             if owner is TrainingArguments and field.name not in SHOWN and not everything:
                 continue
-            action = _explained(actions[field.name], everything)
+            theirs = owner is TrainingArguments and not everything
+            action = _explained(actions[field.name], HELP.get(field.name) if theirs else None, everything)
             if owner.__name__ in SECTIONS:
                 later[SECTIONS[owner.__name__]].append(action)
             else:
                 title = (dataclass_type.__doc__ or "").strip().split("\n")[0]
                 sections.setdefault(title, []).append(action)
     sections["Other"] = [
-        argparse.Action(["--config"], "config", metavar="FILE", help="YAML file with flags as keys; flags win over it."),
+        argparse.Action(
+            ["--config"], "config", metavar="FILE", help="YAML file with flags as keys; flags win over it."
+        ),
         argparse.Action(["--help_all"], "help_all", nargs=0, help="Show every flag, those of transformers included."),
     ]
     formatter = _Formatter(parser.prog)
@@ -100,15 +104,13 @@ def _add_section(formatter: argparse.HelpFormatter, title: str, actions: list[ar
     formatter.end_section()
 
 
-def _explained(action: argparse.Action, everything: bool) -> argparse.Action:
+def _explained(action: argparse.Action, better: str | None, everything: bool) -> argparse.Action:
     """The flag with its default after its help, which is one sentence unless all is asked for."""
-    text = (action.help or "").replace("(default: %(default)s)", "")
-    if not everything:
-        text = HELP.get(action.dest, text)
-        if len(text) > 120:
-            text = text.split(". ")[0].removesuffix(".") + "."
+    text = better or (action.help or "").replace("(default: %(default)s)", "")
+    if len(text) > 120 and not everything:
+        text = text.split(". ")[0].removesuffix(".") + "."
     default = getattr(action.default, "value", action.default)
-    if default not in (None, argparse.SUPPRESS, [], "", False):
+    if default not in (None, argparse.SUPPRESS, [], "") and default is not False:
         text += f" [{default}]"
     action.help = text.replace("%", "%%")  # a plain `%` is no format code
     return action

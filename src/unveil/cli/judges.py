@@ -39,7 +39,8 @@ def load_judge(name: str) -> Judge:
     missing = [part for part in ("name", "symmetric", "compare") if not hasattr(judge, part)]
     if missing:
         raise UserError(
-            f"--judge {name}: a {type(judge).__name__} is no judge, it lacks {', '.join(missing)}; see unveil.judging.Judge"
+            f"--judge {name}: a {type(judge).__name__} is no judge, it lacks {', '.join(missing)}; "
+            "see unveil.judging.Judge"
         )
     return judge
 

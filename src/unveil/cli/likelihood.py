@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from unveil.cli.loading import load_for_use
+from unveil.cli.loading import load_for_use, require_same_family
 from unveil.cli.options import HeldOutArguments, UseArguments
 from unveil.cli.output import excerpt, require_new_file, write_rows
 from unveil.cli.parser import parse
@@ -26,8 +26,8 @@ from unveil.training import tokenize
 from unveil.training.preference_metrics import Scored, pair_accuracy, ranking_accuracy
 from unveil.training.surrogate_trainer import EVALUATION_EPOCH
 
-DESCRIPTION = """Estimate the ELBO (a lower bound of the log-likelihood, in nats) of every answer given its prompt, with the
-standard error of the estimate. With --ref_model_name_or_path also the margin over a reference, on the same draws."""
+DESCRIPTION = """Estimate the ELBO (a lower bound of the log-likelihood, in nats) of every answer given its prompt, with
+its standard error. With --ref_model_name_or_path also the margin over a reference, on the same draws."""
 _CHUNK = 64
 _SHOWN_ROWS = 20
 
@@ -44,7 +44,9 @@ class LikelihoodArguments(HeldOutArguments):
     )
     masks_per_size: int = field(default=1, metadata={"help": "Draws that share one mask size (n_yt); published: 1."})
     strata_exponent: float = field(default=2.0, metadata={"help": "Exponent of quadratic_tiling's strata."})
-    seed: int = field(default=42, metadata={"help": "Seed of the draws; with that of a run, the draws of its evaluation."})
+    seed: int = field(
+        default=42, metadata={"help": "Seed of the draws; with that of a run, the draws of its evaluation."}
+    )
     tokens_per_batch: int = field(default=8192, metadata={"help": "Tokens in one forward pass; changes no result."})
     max_length: int | None = field(
         default=None, metadata={"help": "Longest prompt + answer in tokens; unset: the model's context."}
@@ -78,15 +80,11 @@ def main(argv: Sequence[str]) -> None:
     denoiser, tokenizer = load_for_use(model_args, str(model_args.model_name_or_path))
     reference = None
     if data.ref_model_name_or_path:
-        reference, _ = load_for_use(model_args, data.ref_model_name_or_path)
-        if (reference.mask_token_id, reference.vocab_size) != (denoiser.mask_token_id, denoiser.vocab_size):
-            raise UserError(
-                f"--ref_model_name_or_path {data.ref_model_name_or_path}: has another vocabulary; give a model of the "
-                "same family"
-            )
+        reference, _ = load_for_use(model_args, data.ref_model_name_or_path, tokenizer)
+        require_same_family(denoiser, reference, data.ref_model_name_or_path)
     tokenized = tokenize(rows, tokenizer, denoiser, data, str(data.dataset_name))
     results = scored(tokenized, data, denoiser, reference)
-    texts = {row["example_id"]: row for row in rows}  # type: ignore[index, call-overload]
+    texts: dict[int, dict[str, Any]] = {row["example_id"]: dict(row) for row in rows}  # type: ignore[index, call-overload]
     results = [{**texts[row["example_id"]], **row} for row in results]
     if data.output_file:
         write_rows(data.output_file, results)

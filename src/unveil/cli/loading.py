@@ -15,10 +15,15 @@ def read_tokenizer(args: LoadArguments, name: str) -> PreTrainedTokenizerBase:
     if args.tokenizer_name_or_path:
         tokenizer = load_tokenizer(args.tokenizer_name_or_path)
     else:
-        tokenizer = load_tokenizer(name, args.model_revision)
+        tokenizer = load_tokenizer(name, _revision(args, name))
     if args.chat_template_path:
         tokenizer.chat_template = _read_template(Path(args.chat_template_path))
     return tokenizer
+
+
+def _revision(args: LoadArguments, name: str) -> str | None:
+    """`--model_revision` is about `--model_name_or_path`, not about a reference or another model."""
+    return args.model_revision if name == args.model_name_or_path else None
 
 
 def _read_template(path: Path) -> str:
@@ -34,7 +39,7 @@ def read_model(
     args: LoadArguments, name: str, tokenizer: PreTrainedTokenizerBase, dtype: str | torch.dtype | None
 ) -> PreTrainedModel:
     """Model `name` in evaluation mode, whose config names the mask token and fits the tokenizer."""
-    model = load_denoiser_model(name, dtype, args.model_revision, args.attn_implementation)
+    model = load_denoiser_model(name, dtype, _revision(args, name), args.attn_implementation)
     settle_mask_token(model, tokenizer, args.mask_token_id)
     check_tokenizer(tokenizer, model)
     return model
@@ -52,15 +57,23 @@ def settle_mask_token(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
         model.config.mask_token_id = tokenizer.mask_token_id if given is None else given
 
 
-def load_for_use(args: UseArguments, name: str) -> tuple[Denoiser, PreTrainedTokenizerBase]:
-    """Model `name` on its device, ready to be asked, and its tokenizer."""
+def load_for_use(
+    args: UseArguments, name: str, tokenizer: PreTrainedTokenizerBase | None = None
+) -> tuple[Denoiser, PreTrainedTokenizerBase]:
+    """Model `name` on its device, ready to be asked, with its tokenizer, or with the one that it must share."""
     device = _device(args.device)
-    tokenizer = read_tokenizer(args, name)
+    tokenizer = tokenizer or read_tokenizer(args, name)
     model = read_model(args, name, tokenizer, args.dtype)
     try:
         return Denoiser(model.to(device)), tokenizer  # type: ignore[arg-type]
     except (RuntimeError, AssertionError) as error:
         raise UserError(f"--device {device}: {' '.join(str(error).split())[:200]}; give another device") from error
+
+
+def require_same_family(denoiser: Denoiser, reference: Denoiser, name: str) -> None:
+    """Policy and reference read the same ids, so they must mean the same by them."""
+    if (reference.mask_token_id, reference.vocab_size) != (denoiser.mask_token_id, denoiser.vocab_size):
+        raise UserError(f"--ref_model_name_or_path {name}: has another vocabulary; give a model of the same family")
 
 
 def _device(name: str | None) -> torch.device:

@@ -56,7 +56,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:
         if not error.filename:
             raise
-        print(f"unveil {command}: error: {error.filename}: {error.strerror}; check the path and the disk", file=sys.stderr)
+        print(
+            f"unveil {command}: error: {error.filename}: {error.strerror}; check the path and the disk", file=sys.stderr
+        )
         return 2
     except KeyboardInterrupt:
         print(f"unveil {command}: interrupted; saved checkpoints are kept", file=sys.stderr)

@@ -69,11 +69,13 @@ class RowArguments:
 
     def columns(self) -> dict[str, str] | None:
         """`--column_map a=b` as a dictionary."""
-        pairs = [item.split("=", 1) for item in self.column_map or []]
-        for pair in pairs:
-            if len(pair) != 2 or not all(pair):
-                raise UserError(f"--column_map {'='.join(pair)}: must look like given=wanted, as in kto_tag=label")
-        return {given: wanted for given, wanted in pairs} or None
+        names: dict[str, str] = {}
+        for item in self.column_map or []:
+            given, _, wanted = item.partition("=")
+            if not (given and wanted):
+                raise UserError(f"--column_map {item}: must look like given=wanted, as in kto_tag=label")
+            names[given] = wanted
+        return names or None
 
 
 @dataclass
@@ -84,7 +86,9 @@ class DataArguments(RowArguments):
     eval_dataset_name: str | None = field(
         default=None, metadata={"help": "Held-out data in the same format; scored at the end, see --eval_strategy."}
     )
-    dataset_test_split: str = field(default="test", metadata={"help": "Split of --eval_dataset_name, where it has any."})
+    dataset_test_split: str = field(
+        default="test", metadata={"help": "Split of --eval_dataset_name, where it has any."}
+    )
     overwrite: bool = field(default=False, metadata={"help": "Allow an output folder that is not empty."})
 
 

@@ -45,7 +45,8 @@ def parse(
     Raises:
         UserError: unknown flag or key, missing flag, unreadable file, a value of the wrong type.
     """
-    parser = _Parser(list(dataclass_types), prog=prog, add_help=False, allow_abbrev=False)
+    types: Any = dataclass_types  # transformers wants to know that they are dataclasses
+    parser = _Parser(list(types), prog=prog, add_help=False, allow_abbrev=False)
     if {"-h", "--help", "--help_all"} & set(argv):
         print(help_page(parser, dataclass_types, description, everything="--help_all" in argv))
         raise SystemExit(0)

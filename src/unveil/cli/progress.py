@@ -41,7 +41,13 @@ class ProgressLines(TrainerCallback):
             flush=True,
         )
         if sys.stderr.isatty() and not args.disable_tqdm:
-            columns = (TextColumn("training"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+            columns = (
+                TextColumn("training"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TimeElapsedColumn(),
+                TimeRemainingColumn(),
+            )
             self.bar = Progress(*columns, console=Console(stderr=True))
             self.bar.add_task("training", total=state.max_steps, completed=state.global_step)
             self.bar.start()

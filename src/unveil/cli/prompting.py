@@ -56,7 +56,15 @@ class GenerationArguments:
         remasking: Any = self.remasking
         eos_rule: Any = self.eos_rule
         first = GenerationConfig(
-            self.gen_length, self.steps, block, self.temperature, self.top_p, remasking, self.cfg_scale, eos_rule, self.seed
+            self.gen_length,
+            self.steps,
+            block,
+            self.temperature,
+            self.top_p,
+            remasking,
+            self.cfg_scale,
+            eos_rule,
+            self.seed,
         )
         if self.num_samples < 1:
             raise UserError(f"--num_samples {self.num_samples}: at least 1 is needed")
@@ -89,10 +97,10 @@ def read_prompts(data: HeldOutArguments, given: list[str] | None, chat: bool) ->
     else:
         source = str(data.dataset_name)
         rows = load_rows(source, data.split_of(source, data.dataset_split), data.dataset_config)
-    bad_rows: Any = data.on_bad_rows
-    rows = prompt_rows(rows, source, column_map=None if given else data.columns(), on_bad_rows=bad_rows)
     if data.max_samples is not None:
         rows = rows.select(range(min(data.max_samples, len(rows))))
+    bad_rows: Any = data.on_bad_rows
+    rows = prompt_rows(rows, source, column_map=None if given else data.columns(), on_bad_rows=bad_rows)
     if chat and isinstance(rows[0]["prompt"], str):
         messages = [[{"role": "user", "content": prompt}] for prompt in rows["prompt"]]
         rows = Dataset(pa.table({"example_id": rows["example_id"][:], "prompt": messages}))

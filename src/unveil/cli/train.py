@@ -6,9 +6,9 @@ from typing import Any
 
 from datasets import Dataset
 from torch import nn
-from transformers import PreTrainedModel, set_seed
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
 
-from unveil.cli.loading import read_model, read_tokenizer
+from unveil.cli.loading import read_model, require_same_family
 from unveil.cli.options import DataArguments, ModelArguments
 from unveil.cli.output import command
 from unveil.cli.parser import parse
@@ -18,8 +18,8 @@ from unveil.errors import UserError
 from unveil.models import Denoiser
 from unveil.training import PreferenceConfig, PreferenceTrainer, objective_of, refuse_batches_of_one, tokenize
 
-DESCRIPTION = """Align a masked diffusion language model from thumbs up and down (prompt, completion, label) or from pairs
-(prompt, chosen, rejected), which are taken apart into thumbs. The objective is ELBO-KTO (arXiv 2510.23658)."""
+DESCRIPTION = """Align a masked diffusion language model from thumbs up and down (prompt, completion, label) or from
+pairs (prompt, chosen, rejected), which are taken apart into thumbs. The objective is ELBO-KTO (arXiv 2510.23658)."""
 # Policy without graph, reference, policy with graph and its backward pass.
 PASSES = 3
 
@@ -29,7 +29,8 @@ class TrainScriptArguments(DataArguments):
     """Which data to learn from, and which reference"""
 
     replay_dataset_name: str | None = field(
-        default=None, metadata={"help": "Text to rehearse (prompt + completion, text or messages), see --replay_weight."}
+        default=None,
+        metadata={"help": "Text to rehearse (prompt + completion, text or messages), see --replay_weight."},
     )
     ref_model_name_or_path: str | None = field(
         default=None, metadata={"help": "Reference model; unset: the model as it starts."}
@@ -61,7 +62,7 @@ def main(argv: Sequence[str]) -> None:
         held_out = _thumbs(script, args, held_out_name, script.dataset_test_split, "--eval_dataset_name", held_out=True)
 
     model, tokenizer = load_to_train(model_args, name)
-    reference = read_reference(model_args, script, model)
+    reference = read_reference(model_args, script, model, tokenizer)
     denoiser = Denoiser(model)
 
     def tokenized(rows: Dataset | None, source: str | None) -> Dataset | None:
@@ -102,7 +103,7 @@ def next_commands(model: str, output: str, data: str) -> list[str]:
     return [
         f"saved in {output}; next:",
         command("unveil", "generate", "--model_name_or_path", output, "--prompt", "..."),
-        command("unveil", "compare", "--model", output, "--against", model, "--dataset_name", data, "--judge", "MODULE:JUDGE"),
+        command("unveil", "compare", "--model", output, "--against", model, "--dataset_name", data, "--judge", "JUDGE"),
         command(
             "unveil", "likelihood", "--model_name_or_path", output, "--ref_model_name_or_path", model,
             "--dataset_name", data,
@@ -146,7 +147,9 @@ def read_replay(script: TrainScriptArguments, args: PreferenceConfig) -> Dataset
     """The rows to rehearse, if any; a flag without its partner is refused."""
     name = script.replay_dataset_name
     if (name is None) != (args.replay_weight == 0):
-        given, other = ("--replay_dataset_name", "--replay_weight") if name else ("--replay_weight", "--replay_dataset_name")
+        given, other = (
+            ("--replay_dataset_name", "--replay_weight") if name else ("--replay_weight", "--replay_dataset_name")
+        )
         raise UserError(f"{given}: has no effect without {other}; give both or none")
     if name is None:
         return None
@@ -156,14 +159,15 @@ def read_replay(script: TrainScriptArguments, args: PreferenceConfig) -> Dataset
 
 
 def read_reference(
-    model_args: ModelArguments, script: TrainScriptArguments, model: PreTrainedModel
+    model_args: ModelArguments,
+    script: TrainScriptArguments,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
 ) -> nn.Module | None:
     """Another model as the reference, in the policy's precision, or None for the policy as it starts."""
     name = script.ref_model_name_or_path
     if name is None:
         return None
-    tokenizer = read_tokenizer(model_args, name)
     reference = read_model(model_args, name, tokenizer, model.dtype)
-    if Denoiser(reference).mask_token_id != Denoiser(model).mask_token_id:
-        raise UserError(f"--ref_model_name_or_path {name}: has another mask token; give a model of the same family")
+    require_same_family(Denoiser(model), Denoiser(reference), name)
     return reference

@@ -63,7 +63,7 @@ def held_out_source(script: DataArguments, args: DrawConfig) -> str | None:
     """Where held-out rows come from: `--eval_dataset_name`, or as in TRL the test split of `--dataset_name`."""
     if script.eval_dataset_name:
         return script.eval_dataset_name
-    if str(args.eval_strategy.value) == "no":
+    if args.eval_strategy == "no":
         return None
     if Path(str(script.dataset_name)).is_file():
         raise UserError("--eval_strategy: there are no held-out rows to evaluate on; give --eval_dataset_name")
@@ -124,7 +124,7 @@ def run(
         lines.close()
     held_out = _final_evaluation(trainer)
     logs = [log for log in trainer.state.log_history if "loss" in log]
-    results = {**(logs[-1] if logs else {}), **held_out, "seconds": outcome.metrics["train_runtime"]}
+    results: dict[str, float] = {**(logs[-1] if logs else {}), **held_out, "seconds": outcome.metrics["train_runtime"]}
     results = {k: v for k, v in results.items() if isinstance(v, int | float) and math.isfinite(v) and k != "step"}
     finish_run(trainer, source, {**record, "results": results})
     if trainer.args.process_index == 0:
@@ -151,9 +151,9 @@ def _final_evaluation(trainer: SurrogateTrainer) -> dict[str, float]:
 
 def _print_results(logs: list[dict[str, Any]], held_out: dict[str, float]) -> None:
     """A table: the first log, the last one, held-out rows after training."""
-    columns = {"held out": {name.removeprefix("eval_"): value for name, value in shown_metrics(held_out).items()}}
-    if logs:
-        columns = {f"step {logs[0]['step']}": logs[0], f"step {logs[-1]['step']}": logs[-1], **columns}
+    columns = {f"step {log['step']}": log for log in (logs[:1] + logs[-1:])}
+    if held_out:
+        columns["held out"] = {name.removeprefix("eval_"): value for name, value in shown_metrics(held_out).items()}
     table = Table("", *columns)
     names = dict.fromkeys(name for values in columns.values() for name in shown_metrics(values))
     for name in names:

@@ -50,15 +50,8 @@ class Recipe:
     sampling_seed: int = _setting(1, "sampling of the base model (the null comparison takes the next one)")
 
     def __post_init__(self) -> None:
-        for name in (
-            "steps",
-            "batch_size",
-            "canvas_length",
-            "num_prompts",
-            "num_texts",
-            "eval_draws",
-            "replay_batch_size",
-        ):
+        counts = "steps", "batch_size", "canvas_length", "num_prompts", "num_texts", "eval_draws", "replay_batch_size"
+        for name in counts:
             if getattr(self, name) < 1:
                 raise UserError(f"--{name} {getattr(self, name)}: at least 1 is needed")
         self.generation(0)

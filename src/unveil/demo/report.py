@@ -78,8 +78,8 @@ def _what(record: dict[str, Any]) -> str:
 def _about_samples(found: Experiment) -> str:
     count = min(SAMPLES, len(found.evidence.prompts))
     return (
-        f"The first {count} prompts in the order of their sha256, not chosen. The rating is the judge's prediction of the "
-        "mean human rating, from about -4 to 4; closer than the tie margin is a tie."
+        f"The first {count} prompts in the order of their sha256, not chosen. The rating is the judge's prediction of "
+        "the mean human rating, from about -4 to 4; closer than the tie margin is a tie."
     )
 
 

@@ -58,9 +58,13 @@ def run_demo(
 
 
 def check_output(output_dir: str | Path, overwrite: bool) -> None:
-    """Refuse a folder that holds something; with `overwrite`, one that holds something else than a demo's output."""
-    require_empty(output_dir, overwrite, "--output_dir")
+    """Refuse the working folder and one that holds something; with `overwrite`, one with more than a demo's output."""
     path = Path(output_dir)
+    if Path.cwd().is_relative_to(path.resolve()):
+        raise UserError(
+            f"--output_dir {output_dir}: the working folder is in it, and it is replaced as a whole; name another"
+        )
+    require_empty(output_dir, overwrite, "--output_dir")
     foreign = sorted(entry.name for entry in path.iterdir() if entry.name not in CONTENTS) if path.is_dir() else []
     if foreign:
         raise UserError(
@@ -79,6 +83,8 @@ def write_outputs(
     found.model.save_pretrained(aligned)
     base.tokenizer.save_pretrained(str(aligned))
     write_text(aligned / "README.md", model_card(found.results, record))
+    for file in aligned.iterdir():
+        file.chmod(0o644)  # safetensors writes for its owner only
     base.copy_to(folder / "base")
     write_text(folder / "answers.jsonl", _answers(found))
     write_text(folder / "report.html", report(found, recipe, record, drawn))

@@ -9,6 +9,7 @@ import shutil
 from pathlib import Path
 
 from torch import nn
+from torch.optim.lr_scheduler import LambdaLR
 from transformers import Trainer
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, get_last_checkpoint, rotate_checkpoints
 
@@ -47,6 +48,17 @@ class StagedCheckpoints(Trainer):
         if self.args.should_save:
             self._publish(folder, name)
         self.accelerator.wait_for_everyone()
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        """Go on with the learning rate of the flags: the checkpoint's would silently win over a lower one."""
+        super()._load_optimizer_and_scheduler(checkpoint)
+        scheduler, rate = self.lr_scheduler, self.args.learning_rate
+        if checkpoint is None or not isinstance(scheduler, LambdaLR) or set(scheduler.base_lrs) == {rate}:
+            return
+        scheduler.base_lrs = [rate] * len(scheduler.base_lrs)
+        for group, factor in zip(scheduler.optimizer.param_groups, scheduler.lr_lambdas, strict=True):
+            group["initial_lr"], group["lr"] = rate, rate * factor(scheduler.last_epoch)
+        scheduler._last_lr = [group["lr"] for group in scheduler.optimizer.param_groups]
 
     def _publish(self, folder: Path, name: str) -> None:
         staged, final = folder / STAGING / name, folder / name

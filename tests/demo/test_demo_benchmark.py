@@ -1,0 +1,49 @@
+"""`benchmarks.demo`: overrides, pooling over seeds, and that the base is measured once."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from benchmarks import demo as benchmark
+from unveil.demo.recipe import Recipe
+from unveil.errors import UserError
+
+
+def test_settings_are_read_by_their_types():
+    recipe = benchmark.changed(Recipe(), ["steps=7", "learning_rate=1e-3", "baseline=kl"])
+    assert recipe == replace(Recipe(), steps=7, learning_rate=1e-3, baseline="kl")
+
+
+@pytest.mark.parametrize("setting", ["speed=3", "steps=many", "steps"])
+def test_a_setting_that_is_none_is_refused(setting):
+    with pytest.raises(UserError, match=f"--set {setting}"):
+        benchmark.changed(Recipe(), [setting])
+
+
+def test_the_table_and_the_json_line_agree(fewer_rows, random_base, capsys, tmp_path, monkeypatch):
+    measured = []
+    measure = benchmark.measure_base
+    monkeypatch.setattr(benchmark, "measure_base", lambda *args: measured.append(args) or measure(*args))
+    settings = "steps=1 batch_size=4 replay_batch_size=2 num_draws=2 num_texts=24 eval_draws=1 sampling_steps=2"
+    flags = [
+        "--base", str(random_base.folder), "--seeds", "0", "1", "--shuffled", "--null", "--num_prompts", "8", "--quiet",
+        "--threads", str(torch.get_num_threads()), "--cache", str(tmp_path), "--set", *settings.split(),
+    ]  # fmt: skip
+    assert benchmark.main(flags) == 0
+    lines = capsys.readouterr().out.splitlines()
+    report = json.loads(lines[-1])
+    assert [(line["thumbs"], line["seed"]) for line in report["lines"]] == [
+        ("true", 0), ("true", 1), ("shuffled", 0), ("shuffled", 1),
+    ]  # fmt: skip
+    pooled = report["pooled"]["true"]
+    assert pooled["adjusted_win_rate"] == pytest.approx(np.mean([r["adjusted_win_rate"] for r in report["lines"][:2]]))
+    difference = pooled["adjusted_win_rate"] - report["pooled"]["shuffled"]["adjusted_win_rate"]
+    assert report["label_effect"]["difference"] == pytest.approx(difference)
+    assert sum(line.startswith("| true |") for line in lines) == 2
+    assert {line.count("|") for line in lines if line.startswith("|")} == {benchmark.HEAD.count("|")}
+    assert len(measured) == 1
+    assert benchmark.main([*flags[:5], *flags[7:]]) == 0
+    assert len(measured) == 1
