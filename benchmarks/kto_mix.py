@@ -3,10 +3,10 @@
     python -m benchmarks.kto_mix --data ../shared/data/kto_mix_test --output_dir runs/kto_mix
 
 600 pairs become 1,200 thumbs to train on; the other pairs are held out. The shipped base, which has read short reviews
-only, is first fine-tuned without labels on the texts of the training pairs (`unveil sft`), then aligned (`unveil train`);
-both commands are printed. Prompts keep their last 32 tokens and answers their first 96: the base's context is 128. The
-accuracy is the share of held-out pairs whose chosen answer has the larger margin; the interval is Wilson's, 95 %. The
-last line printed is one JSON object.
+only, is first fine-tuned without labels on the texts of the training pairs (`unveil sft`), then aligned (`unveil
+train`); both commands are printed. Prompts keep their last 32 tokens and answers their first 96, since the base's
+context is 128. The accuracy is the share of held-out pairs whose chosen answer has the larger margin; the interval is
+Wilson's, 95 %. The last line printed is one JSON object.
 """
 
 import argparse
@@ -28,7 +28,8 @@ TRAIN_PAIRS = 600
 def read_pairs(folder: Path) -> list[dict[str, str]]:
     """Rows i of both files share their prompt; messages become plain text."""
     try:
-        halves = [(folder / name).read_text(encoding="utf-8").splitlines() for name in ("chosen.jsonl", "rejected.jsonl")]
+        names = ("chosen.jsonl", "rejected.jsonl")
+        halves = [(folder / name).read_text(encoding="utf-8").splitlines() for name in names]
     except OSError as error:
         raise UserError(f"--data {folder}: cannot be read ({error.strerror})") from error
     pairs = []
@@ -107,7 +108,7 @@ def one_seed(args: argparse.Namespace, seed: int) -> dict[str, float]:
 def main() -> None:
     """Parse, measure every seed, print the table."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.kto_mix", description=__doc__.split("\n")[0])
-    parser.add_argument("--data", default="../shared/data/kto_mix_test", help="folder of chosen.jsonl and rejected.jsonl")
+    parser.add_argument("--data", default="../shared/data/kto_mix_test", help="folder with the two files")
     parser.add_argument("--output_dir", default="runs/kto_mix")
     parser.add_argument("--base", default="src/unveil/demo/assets/base", help="model to start from")
     parser.add_argument("--sft_steps", type=int, default=150)
@@ -115,7 +116,8 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     args = parser.parse_args()
     rows = [one_seed(args, seed) for seed in args.seeds]
-    print("\n| seed | held-out pairs | pair accuracy | 95 % interval | reward up | reward down |\n|---|---|---|---|---|---|")
+    print("\n| seed | held-out pairs | pair accuracy | 95 % interval | reward up | reward down |")
+    print("|---|---|---|---|---|---|")
     for row in rows:
         low, high = wilson(row["accuracy"], int(row["pairs"]))
         print(

@@ -20,9 +20,7 @@ def test_counts_ratio_and_mean_lengths():
     assert (balance.n_desirable, balance.n_undesirable) == (2, 1)
     assert balance.ratio == pytest.approx(1.25)
     assert (balance.mean_length_desirable, balance.mean_length_undesirable) == (3.0, 1.0)
-    assert balance.describe() == (
-        "2 desirable (mean length 3.0), 1 undesirable (mean length 1.0), weighted ratio 1.25"
-    )
+    assert balance.describe() == ("2 desirable (mean length 3.0), 1 undesirable (mean length 1.0), weighted ratio 1.25")
 
 
 def test_before_tokenising_there_are_no_lengths():

@@ -45,9 +45,7 @@ def test_conversational_prompts_take_a_message_or_a_string_as_completion(complet
 
 
 def test_pairs_become_two_rows_with_ids_of_their_row():
-    rows = unpaired_rows(
-        rows_of(*[{"prompt": f"p{i}", "chosen": f"c{i}", "rejected": f"r{i}"} for i in range(3)]), "f"
-    )
+    rows = unpaired_rows(rows_of(*[{"prompt": f"p{i}", "chosen": f"c{i}", "rejected": f"r{i}"} for i in range(3)]), "f")
     assert rows["example_id"][:] == [0, 1, 2, 3, 4, 5]
     assert rows[4] == {"example_id": 4, "prompt": "p2", "completion": "c2", "label": True}
     assert rows[5] == {"example_id": 5, "prompt": "p2", "completion": "r2", "label": False}

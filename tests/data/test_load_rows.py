@@ -85,9 +85,7 @@ def test_a_folder_may_keep_its_files_in_data_or_in_a_configuration(tmp_path, wri
 
 
 def test_a_folder_saved_by_datasets_is_read_back(tmp_path):
-    DatasetDict({"train": Dataset.from_list(ROWS), "test": Dataset.from_list(ROWS[:1])}).save_to_disk(
-        tmp_path / "both"
-    )
+    DatasetDict({"train": Dataset.from_list(ROWS), "test": Dataset.from_list(ROWS[:1])}).save_to_disk(tmp_path / "both")
     Dataset.from_list(ROWS).save_to_disk(tmp_path / "one")
     assert len(load_rows(tmp_path / "both", split="test")) == 1
     assert list(load_rows(tmp_path / "one")) == ROWS

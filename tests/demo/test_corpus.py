@@ -10,7 +10,7 @@ import pytest
 
 from unveil.demo import corpus
 from unveil.demo.reviews import select
-from unveil.demo.sources import EDITORIALS, FULL_REVIEWS, MAGAZINES, RATED_ARCHIVE, RATED_FILES, RATED_FOLDER
+from unveil.demo.sources import EDITORIALS, MAGAZINES, RATED_ARCHIVE, RATED_FILES, RATED_FOLDER
 
 
 def packed(files):
@@ -28,11 +28,11 @@ def archives(tmp_path):
     rated = {f"{RATED_FOLDER}/{file}": b"1\t2.26666666667\tA Fine Film \r\n" for file in RATED_FILES.values()}
     rated[f"{RATED_FOLDER}/{EDITORIALS}"] = b"1_1\t0.4\tThe city will plant trees next spring.\r\n"
     stolen = select("film", "report")[0].text
-    review = f'"1","a well-made film , and he does n\'t mind . \n{stolen} . \ntoo short . "\n'
     vader, pattern = tmp_path / "vader.tar.gz", tmp_path / "pattern.tar.gz"
     vader.write_bytes(packed({RATED_ARCHIVE: packed(rated)}))
-    magazine = b"The/DT paper/NN reports/VBZ a/DT 3/CD -/: day/NN strike/NN ./.\n"
-    pattern.write_bytes(packed({FULL_REVIEWS: review.encode(), MAGAZINES: magazine}))
+    copied = " ".join(f"{word}/NN" for word in f"{stolen} .".split())
+    magazine = f"The/DT paper/NN reports/VBZ a/DT 3/CD -/: day/NN strike/NN ./.\n{copied}\ntoo/RB short/JJ ./.\n"
+    pattern.write_bytes(packed({MAGAZINES: magazine.encode()}))
     return vader, pattern
 
 
@@ -47,13 +47,8 @@ def test_the_ratings_file_is_the_same_bytes_each_time(archives):
 def test_a_sentence_copied_from_a_heldout_snippet_is_left_out_and_counted(archives):
     rows, leaked = corpus.base_rows(*archives, snippet_repeats=1, prose_fraction=1.0)
     added = {row["source"]: row for row in rows if not row["source"].endswith("snippets")}
-    assert leaked == {"film reviews": 1}
+    assert leaked == {"magazines": 1}
     assert added == {
-        "film reviews": {
-            "prompt": "film: a well made",
-            "completion": " film, and he doesn't mind.",
-            "source": "film reviews",
-        },
         "editorials": {
             "prompt": "text: the city will",
             "completion": " plant trees next spring.",

@@ -22,9 +22,7 @@ def subset_weight(size: int, length: int) -> float:
 
 
 def all_subsets(length: int):
-    return itertools.chain.from_iterable(
-        itertools.combinations(range(length), size) for size in range(1, length + 1)
-    )
+    return itertools.chain.from_iterable(itertools.combinations(range(length), size) for size in range(1, length + 1))
 
 
 @pytest.mark.parametrize("length", [1, 2, 5, 8])

@@ -196,9 +196,7 @@ def test_any_batch_size_gives_the_same_answers(tokens_per_batch, config):
 def test_no_forward_exceeds_the_token_budget_and_lengths_are_neighbours():
     denoiser, lengths = table(), []
     logits_at = denoiser.logits_at
-    denoiser.logits_at = lambda ids, segments, index: (
-        lengths.append(list(segments)) or logits_at(ids, segments, index)
-    )
+    denoiser.logits_at = lambda ids, segments, index: lengths.append(list(segments)) or logits_at(ids, segments, index)
     generate(denoiser, PROMPTS, CONFIGS["random"], 2, tokens_per_batch=20)
     assert all(sum(segments) <= 20 for segments in lengths)
     assert [length for segments in lengths[:: CONFIGS["random"].num_steps] for length in segments] == sorted(

@@ -148,9 +148,7 @@ def test_tokenizer_larger_than_the_model(tiny_llada, toy_tokenizer, tmp_path):
 
 def test_tokenizer_with_another_mask_token(folder, toy_tokenizer):
     toy_tokenizer.mask_token = "<|eot|>"
-    assert "mask token has id 3 but the model's config says mask_token_id=1" in refusal(
-        folder, tokenizer=toy_tokenizer
-    )
+    assert "mask token has id 3 but the model's config says mask_token_id=1" in refusal(folder, tokenizer=toy_tokenizer)
 
 
 def test_tokenizer_missing_or_damaged(folder, toy_tokenizer):
@@ -164,9 +162,7 @@ def test_tokenizer_missing_or_damaged(folder, toy_tokenizer):
 
 def test_another_masked_language_model_loads(tmp_path):
     torch.manual_seed(0)
-    config = BertConfig(
-        vocab_size=50, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16
-    )
+    config = BertConfig(vocab_size=50, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16)
     model = BertForMaskedLM(config)
     model.save_pretrained(tmp_path)
     loaded = load_denoiser_model(tmp_path)

@@ -13,9 +13,7 @@ def test_a_nan_likelihood_stops_before_the_update_and_names_the_rows(trainer_of,
     model = tiny_llada(vocab_size=24)
     poisoned = 23  # a token of row 5 alone
     data[5]["prompt_ids"] = [poisoned]
-    trainer = trainer_of(
-        data, model, per_device_train_batch_size=4, max_steps=4, train_sampling_strategy="sequential"
-    )
+    trainer = trainer_of(data, model, per_device_train_batch_size=4, max_steps=4, train_sampling_strategy="sequential")
     with torch.no_grad():
         model.get_input_embeddings().weight[poisoned] = math.nan
     with pytest.raises(UserError, match=r"step 2: the likelihood of row 5 is not a finite number"):

@@ -23,7 +23,9 @@ def preference_rows(count: int) -> list[dict]:
     return made
 
 
-@pytest.mark.parametrize("arguments", [{}, {"draw_design": "iid", "num_draws": 2}, {"baseline": "kl", "sft_weight": 0.1}])
+@pytest.mark.parametrize(
+    "arguments", [{}, {"draw_design": "iid", "num_draws": 2}, {"baseline": "kl", "sft_weight": 0.1}]
+)
 def test_elbo_kto_separates_liked_from_disliked_answers_it_has_not_seen(trainer_of, tiny_llada, arguments):
     data = preference_rows(64)
     trainer = trainer_of(
@@ -40,7 +42,8 @@ def test_elbo_kto_separates_liked_from_disliked_answers_it_has_not_seen(trainer_
     after = trainer.evaluate()
     assert before["eval_rewards/margins"] == 0.0
     assert before["eval_rewards/auc"] == 0.5
-    assert before["eval_loss"] == pytest.approx(0.5 + arguments.get("sft_weight", 0) * -before["eval_logps/chosen"] / 14)
+    liked_per_token = -before["eval_logps/chosen"] / 7
+    assert before["eval_loss"] == pytest.approx(0.5 + arguments.get("sft_weight", 0) * liked_per_token / 2)
     assert after["eval_rewards/auc"] > 0.95
     assert after["eval_rewards/margins"] > 0.2
     assert after["eval_loss"] < before["eval_loss"]
@@ -53,9 +56,8 @@ def test_sft_lowers_the_held_out_nelbo_and_logs_its_training_loss(tiny_llada, tm
         per_device_train_batch_size=8, gradient_accumulation_steps=2, num_train_epochs=5, learning_rate=1e-2,
         num_draws=2, logging_steps=1, dataloader_pin_memory=False,
     )  # fmt: skip
-    trainer = SFTTrainer(
-        tiny_llada(vocab_size=24), args, train_dataset=Dataset.from_list(data[:48]), eval_dataset=Dataset.from_list(data[48:])
-    )
+    train, held_out = Dataset.from_list(data[:48]), Dataset.from_list(data[48:])
+    trainer = SFTTrainer(tiny_llada(vocab_size=24), args, train_dataset=train, eval_dataset=held_out)
     before = trainer.evaluate()
     trainer.train()
     after = trainer.evaluate()
@@ -67,7 +69,8 @@ def test_sft_lowers_the_held_out_nelbo_and_logs_its_training_loss(tiny_llada, tm
 
 
 def test_flags_give_the_objective_that_they_name():
-    config = PreferenceConfig(output_dir="x", use_cpu=True, beta=0.3, sft_weight=0.2, baseline="zero", desirable_weight=2)
+    flags = {"beta": 0.3, "sft_weight": 0.2, "baseline": "zero", "desirable_weight": 2}
+    config = PreferenceConfig(output_dir="x", use_cpu=True, **flags)
     objective = objective_of(config)
     ((one, kto_term), (_, scaled)) = objective.terms
     assert (one, kto_term.beta, kto_term.baseline, kto_term.desirable_weight) == (1.0, 0.3, "zero", 2)

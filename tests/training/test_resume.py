@@ -92,9 +92,7 @@ def test_a_kill_while_saving_leaves_the_last_whole_checkpoint(trainer_of, rows, 
     assert checkpoint_to_resume(str(tmp_path / "run"), True).endswith("checkpoint-2")
 
 
-def test_only_the_newest_checkpoints_are_kept_and_the_best_is_named_where_it_is(
-    trainer_of, rows, tiny_llada, tmp_path
-):
+def test_only_the_newest_checkpoints_are_kept_and_the_best_is_named_where_it_is(trainer_of, rows, tiny_llada, tmp_path):
     trainer = trainer_of(
         rows(12),
         tiny_llada(vocab_size=24),

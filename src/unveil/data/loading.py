@@ -66,9 +66,7 @@ def _load_named(name: str | Path, split: str, config: str | None, flag: str) -> 
 
 
 def _looks_like_a_path(name: str) -> bool:
-    return (
-        name.startswith((".", "/", "~")) or "\\" in name or name.count("/") > 1 or name.lower().endswith(EXTENSIONS)
-    )
+    return name.startswith((".", "/", "~")) or "\\" in name or name.count("/") > 1 or name.lower().endswith(EXTENSIONS)
 
 
 def _load_folder(folder: Path, split: str, config: str | None, where: str) -> Dataset:

@@ -172,9 +172,7 @@ def _check(
         )
     if denoiser.max_length is not None:
         room = max(0, denoiser.max_length - config.gen_length)
-        long = [
-            row for row, prompt in enumerate(prompts_ids) if len(prompt) + config.gen_length > denoiser.max_length
-        ]
+        long = [row for row, prompt in enumerate(prompts_ids) if len(prompt) + config.gen_length > denoiser.max_length]
         if long:
             raise UserError(
                 f"prompts {name_rows(long)}: longer than the {room} tokens that --gen_length {config.gen_length} "

@@ -45,9 +45,7 @@ class RatingJudge:
             texts = [f"{prompt}{self.separator}{answer}" for prompt, answer in zip(prompts, answers, strict=True)]
         scores = np.asarray(self.score(texts), dtype=np.float64)
         if scores.shape != (len(texts),):
-            raise UserError(
-                f"judge {self.name}: scores of shape {scores.shape} for {len(texts)} texts; give one each"
-            )
+            raise UserError(f"judge {self.name}: scores of shape {scores.shape} for {len(texts)} texts; give one each")
         bad = np.flatnonzero(~np.isfinite(scores)).tolist()
         if bad:
             raise UserError(f"judge {self.name}: the score of row {name_rows(bad)} is not finite; mend the scorer")

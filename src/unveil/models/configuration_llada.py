@@ -126,8 +126,7 @@ class LLaDAConfig(PretrainedConfig):
             )
         if self.n_heads % (self.n_kv_heads or 1):
             raise UserError(
-                f"LLaDA config: n_kv_heads={self.n_kv_heads} does not divide n_heads={self.n_heads}; "
-                "change one of them"
+                f"LLaDA config: n_kv_heads={self.n_kv_heads} does not divide n_heads={self.n_heads}; change one of them"
             )
         if (self.embedding_size or 0) < self.vocab_size:
             raise UserError(

@@ -49,9 +49,7 @@ class Denoiser:
         if mask_token_id is None:
             mask_token_id = getattr(config, "mask_token_id", None)
         if mask_token_id is None:
-            raise UserError(
-                "--mask_token_id: the model's config names no mask_token_id; give the id of the mask token"
-            )
+            raise UserError("--mask_token_id: the model's config names no mask_token_id; give the id of the mask token")
         self.vocab_size: int = getattr(config, "embedding_size", None) or config.vocab_size
         if not 0 <= mask_token_id < self.vocab_size:
             raise UserError(

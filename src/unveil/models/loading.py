@@ -138,9 +138,7 @@ def _unknown_type(name: str, model_type: str | None) -> str:
 def _unreadable_config(name: str, error: OSError) -> str:
     if Path(name).is_dir():
         return f"{name}: config.json is not valid JSON; copy it again"
-    return (
-        f"{name}: neither a folder here nor readable on the Hugging Face hub ({_first_line(error)}); check the name"
-    )
+    return f"{name}: neither a folder here nor readable on the Hugging Face hub ({_first_line(error)}); check the name"
 
 
 def _as_dtype(dtype: str | torch.dtype | None) -> str | torch.dtype:
@@ -235,18 +233,14 @@ def _is_adapter(name: str) -> bool:
     return (folder / "adapter_config.json").is_file() and not (folder / "config.json").is_file()
 
 
-def _load_with_adapter(
-    name: str, dtype: str | torch.dtype | None, attn_implementation: str | None
-) -> PreTrainedModel:
+def _load_with_adapter(name: str, dtype: str | torch.dtype | None, attn_implementation: str | None) -> PreTrainedModel:
     from peft import PeftConfig, PeftModel  # heavy, and only needed here
 
     try:
         adapter = PeftConfig.from_pretrained(name)
         base = adapter.base_model_name_or_path
     except (OSError, ValueError, TypeError) as error:
-        raise UserError(
-            f"{name}: adapter_config.json cannot be read ({_first_line(error)}); save it again"
-        ) from error
+        raise UserError(f"{name}: adapter_config.json cannot be read ({_first_line(error)}); save it again") from error
     if not base:
         raise UserError(f"{name}: adapter_config.json names no base model; fill in base_model_name_or_path")
     model = load_denoiser_model(base, dtype, adapter.revision, attn_implementation)

@@ -233,7 +233,8 @@ class PreferenceTrainer(SurrogateTrainer):
         """`loss`, the metrics of training, `rewards/auc` and, for halves of pairs, `rewards/accuracies`."""
         records = []
         for part in self.my_share(rows):
-            records += self._scored(self.prepare(part, EVALUATION_EPOCH, self.draws_in(EVALUATION_EPOCH)), EVALUATION_EPOCH)
+            batch = self.prepare(part, EVALUATION_EPOCH, self.draws_in(EVALUATION_EPOCH))
+            records += self._scored(batch, EVALUATION_EPOCH)
         records = list({r.example_id: r for r in self.gathered(records)}.values())
         labels = torch.tensor([float(r.label) for r in records], dtype=torch.float64)[:, None]
         likelihoods = likelihoods_of(records, self.reference is not None)

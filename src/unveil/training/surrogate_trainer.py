@@ -87,6 +87,11 @@ class SurrogateTrainer(StagedCheckpoints, Trainer):
     loss_is_scaled_for_ga = True
 
     def __init__(self, model: nn.Module, args: DrawConfig, **kwargs: Any) -> None:
+        if args.n_gpu > 1:
+            raise UserError(
+                f"{args.n_gpu} GPUs are visible to one process; start one process per GPU with `accelerate launch`, or "
+                "show one with CUDA_VISIBLE_DEVICES=0"
+            )
         if args.disable_dropout:
             disable_dropout(model)
         super().__init__(model=model, args=args, data_collator=collate, **kwargs)
