@@ -51,7 +51,7 @@ def base_rows(
 ) -> tuple[list[Row], Counter[str]]:
     """Training rows (prompt, completion, source) and how many sentences of each source the leak filter took out."""
     editorials = (normalise(text) for _, _, text in rated_snippets(vader_sdist, EDITORIALS))
-    sentences = [("editorials", "text", editorials)]
+    sentences: list[tuple[str, str, Iterable[str]]] = [("editorials", "text", editorials)]
     if pattern_sdist is not None:
         magazines = keep_fraction(magazine_sentences(pattern_sdist), prose_fraction)
         sentences.append(("magazines", "text", magazines))

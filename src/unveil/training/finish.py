@@ -38,12 +38,14 @@ def own_arguments(args: DrawConfig) -> dict[str, Any]:
         "num_train_epochs", "max_steps", "per_device_train_batch_size", "gradient_accumulation_steps", "seed", "bf16",
     }  # fmt: skip
     names = [f.name for f in fields(args) if f.name not in inherited or f.name in shared]
-    return {name: getattr(args, name) for name in names} | {"lr_scheduler_type": str(args.lr_scheduler_type.value)}
+    return {name: getattr(args, name) for name in names} | {
+        "lr_scheduler_type": str(getattr(args.lr_scheduler_type, "value", args.lr_scheduler_type))
+    }
 
 
 def finish_run(trainer: SurrogateTrainer, source: str, extra: dict[str, Any] | None = None) -> None:
     """Save model, tokenizer, model card and `run.json` in the output folder (main process)."""
-    require_finite_weights(trainer.model, trainer.state.global_step)
+    require_finite_weights(trainer.policy, trainer.state.global_step)
     output = Path(str(trainer.args.output_dir))
     trainer.save_model(str(output))
     trainer.save_state()

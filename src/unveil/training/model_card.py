@@ -19,7 +19,7 @@ CITATIONS = {
 
 def write_model_card(folder: Path, trainer: "SurrogateTrainer", source: str, record: dict[str, Any]) -> None:
     """Write `README.md` with front matter that the hub reads."""
-    config = unwrap(trainer.model).config
+    config = unwrap(trainer.policy).config
     base = config.name_or_path or None
     adapters = (folder / "adapter_config.json").is_file()
     method = str(trainer._name)

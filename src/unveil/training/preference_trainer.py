@@ -128,7 +128,7 @@ class PreferenceTrainer(SurrogateTrainer):
         parts += [(dataset, (EVALUATION_EPOCH,)) for dataset in held_out.values() if dataset is not None]
         size = self.args.per_device_eval_batch_size
         for dataset, wanted in parts:
-            rows = list(dataset)  # type: ignore[call-overload]
+            rows: list[Any] = list(dataset)  # type: ignore[call-overload]
             for epoch in wanted:
                 for start in range(0, len(rows), size):
                     batch = self.prepare(rows[start : start + size], epoch, self.draws_in(epoch))

@@ -85,6 +85,7 @@ class SurrogateTrainer(StagedCheckpoints, Trainer):
 
     args: DrawConfig
     loss_is_scaled_for_ga = True
+    _name = "SurrogateTrainer"
 
     def __init__(self, model: nn.Module, args: DrawConfig, **kwargs: Any) -> None:
         if args.n_gpu > 1:
@@ -94,7 +95,9 @@ class SurrogateTrainer(StagedCheckpoints, Trainer):
             )
         if args.disable_dropout:
             disable_dropout(model)
-        super().__init__(model=model, args=args, data_collator=collate, **kwargs)
+        collator: Any = collate
+        super().__init__(model=model, args=args, data_collator=collator, **kwargs)
+        self.policy = model
         self.denoiser = Denoiser(model)
         self._logged: dict[str, list[float]] = defaultdict(list)
         self._tokens_seen = 0
@@ -110,11 +113,14 @@ class SurrogateTrainer(StagedCheckpoints, Trainer):
         epoch = int(self.state.epoch or 0) if self.args.draws == "fresh" else 0
         batches = [self.prepare(rows, epoch) for rows in collected]
         if batches:
-            # The wrapped model, so that distributed hooks fire and autocast applies.
-            self.denoiser.model = self.model_wrapped
-            self.model_wrapped.eval()
+            self._use_wrapped_model()
             self.weigh(batches)
         return batches, None
+
+    def _use_wrapped_model(self) -> None:
+        """Score with the wrapped model, so that distributed hooks fire and autocast applies."""
+        self.denoiser.model = self.model_wrapped or self.policy
+        self.denoiser.model.eval()
 
     def prepare(self, rows: Sequence[dict[str, Any]], epoch: int, num_draws: int | None = None) -> MicroBatch:
         """Plan the draws of a device batch (`--num_draws` unless said otherwise) and pack its rows."""
@@ -156,8 +162,9 @@ class SurrogateTrainer(StagedCheckpoints, Trainer):
     def training_step(self, model: nn.Module, inputs: MicroBatch, num_items_in_batch=None) -> torch.Tensor:
         """Back-propagate `sum_i g_i B_i` over the packed rows of one device batch; returns its share of the loss."""
         model.train()
-        if hasattr(self.optimizer, "train") and callable(self.optimizer.train):
-            self.optimizer.train()
+        switch_to_training = getattr(self.optimizer, "train", None)  # schedule-free optimizers have one
+        if callable(switch_to_training):
+            switch_to_training()
         row_weights = torch.tensor(
             [g * w for g, p in zip(inputs.weights, inputs.plans) for w in p.weights], dtype=torch.float64
         )
@@ -199,9 +206,9 @@ class SurrogateTrainer(StagedCheckpoints, Trainer):
         if not rows:
             return
         kept = "the last checkpoint is kept"
-        if weights_are_finite(self.model) and self.state.global_step > 0:
+        if weights_are_finite(self.policy) and self.state.global_step > 0:
             self.args.save_total_limit = None  # nobody knows yet which of the checkpoints is the last good one
-            self._save_checkpoint(self.model, trial=None)
+            self._save_checkpoint(self.policy, trial=None)
             kept = f"checkpoint-{self.state.global_step} holds the state before it"
         raise diverged(rows, self.state.global_step + 1, kept)
 
@@ -225,7 +232,7 @@ class SurrogateTrainer(StagedCheckpoints, Trainer):
 
     def evaluate(self, eval_dataset=None, ignore_keys=None, metric_key_prefix: str = "eval") -> dict[str, float]:
         """Score a held-out dataset on fixed draws; a dictionary of datasets gives one set of metrics each."""
-        dataset = self.eval_dataset if eval_dataset is None else eval_dataset
+        dataset: Any = self.eval_dataset if eval_dataset is None else eval_dataset
         if isinstance(dataset, dict):
             metrics: dict[str, float] = {}
             for name, part in dataset.items():
@@ -233,8 +240,7 @@ class SurrogateTrainer(StagedCheckpoints, Trainer):
             return metrics
         if dataset is None:
             raise UserError("--eval_dataset_name: evaluation was asked for, but no held-out data was given")
-        self.denoiser.model = self.model_wrapped
-        self.model_wrapped.eval()
+        self._use_wrapped_model()
         rows = [dataset[i] for i in range(min(len(dataset), self.args.max_eval_samples or len(dataset)))]
         values = self.evaluation_metrics(rows)
         metrics = {f"{metric_key_prefix}_{name}": value for name, value in values.items()}
@@ -261,7 +267,7 @@ class SurrogateTrainer(StagedCheckpoints, Trainer):
     def _count_work(self, batch: MicroBatch) -> None:
         tokens = sum(sum(part.segment_lengths) for part in batch.packed)
         self._tokens_seen += tokens
-        self._flops_pending += 6.0 * tokens * sum(p.numel() for p in self.model.parameters())
+        self._flops_pending += 6.0 * tokens * sum(p.numel() for p in self.policy.parameters())
 
 
 def _sync(accelerator: Any, model: nn.Module, last: bool):
