@@ -5,7 +5,7 @@ from importlib import resources
 import pytest
 
 from unveil.demo import feedback_rows, heldout_text, prompts, replay_rows, shuffled_thumbs
-from unveil.demo.reviews import HELDOUT, Review, reviews, select, split_of
+from unveil.demo.reviews import HELDOUT, THUMB_THRESHOLD, Review, reviews, select, split_of
 from unveil.demo.text import MIN_WORDS, RUN_LENGTH, runs, without_tag, words
 
 ASSETS = resources.files("unveil.demo").joinpath("assets")
@@ -48,18 +48,18 @@ def test_feedback_never_meets_the_judge_or_the_heldout_texts():
 def test_labels_follow_the_ratings():
     ratings = {review.text: review.rating for review in select("film", "feedback")}
     labelled = {without_tag(row["prompt"] + row["completion"]): row["label"] for row in feedback_rows()}
-    assert all((ratings[text] > 0.5) == label and abs(ratings[text]) > 0.5 for text, label in labelled.items())
-    assert {text for text, rating in ratings.items() if abs(rating) > 0.5} == set(labelled)
+    assert all((ratings[text] > THUMB_THRESHOLD) == label and abs(ratings[text]) > THUMB_THRESHOLD for text, label in labelled.items())
+    assert {text for text, rating in ratings.items() if abs(rating) > THUMB_THRESHOLD} == set(labelled)
 
 
-@pytest.mark.parametrize(("rating", "thumb"), [(0.5, None), (-0.5, None), (0.51, True), (-0.51, False), (0.0, None)])
-def test_a_thumb_is_the_rating_cut_at_one_half(rating, thumb):
+@pytest.mark.parametrize(("rating", "thumb"), [(1.5, None), (-1.5, None), (1.51, True), (-1.51, False), (0.0, None)])
+def test_a_thumb_is_the_rating_cut_at_one_and_a_half(rating, thumb):
     assert Review("film", "1", rating, "any", "feedback").thumb is thumb
 
 
 def test_thumbs_are_many_and_balanced():
     labels = [row["label"] for row in feedback_rows()]
-    assert len(labels) >= 3_500
+    assert len(labels) >= 2_500
     assert 0.45 < sum(labels) / len(labels) < 0.55
 
 

@@ -43,8 +43,6 @@ class DemoArguments:
 def main(argv: Sequence[str]) -> int:
     """Parse, run, print."""
     started = time.perf_counter()
-    # Before torch is loaded: threads that wait for one another by spinning take ten times longer on busy cores.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from unveil.cli.parser import parse
 
     (args,) = parse((DemoArguments,), argv, "unveil demo", DESCRIPTION)

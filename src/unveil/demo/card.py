@@ -33,7 +33,7 @@ reviews, aligned with ELBO-KTO (arXiv 2510.23658) by `unveil demo`. It demonstra
 
 - Base: {record["base"]["name"]}{origin}
 - Feedback: {data["thumbs_up"]:,} thumbs up, {data["thumbs_down"]:,} thumbs down on film reviews: mean human ratings
-  (Hutto and Gilbert, ICWSM 2014) cut at +1 and -1{control if data["shuffled_thumbs"] else ""}
+  (Hutto and Gilbert, ICWSM 2014) cut at +1.5 and -1.5{control if data["shuffled_thumbs"] else ""}
 - Training: {settings["steps"]} steps of {settings["batch_size"]} thumbs, learning rate {settings["learning_rate"]:g}
 - Not part of the paper: replay of pretraining text, weight {settings["replay_weight"]:g}
 

@@ -100,7 +100,7 @@ def _notes(record: dict[str, Any]) -> list[tuple[str, str]]:
         (
             "Thumbs.",
             "Texts and ratings are real: each review has the mean of about twenty human ratings. A thumb is that mean "
-            "cut at +1 and -1; nobody clicked it. Reviews in between give no feedback.",
+            "cut at +1.5 and -1.5; nobody clicked it. Reviews in between give no feedback.",
         ),
         (
             "Judge.",

@@ -1,6 +1,6 @@
 """Real human ratings of short reviews: 10,604 film and 3,707 product snippets (Hutto & Gilbert, ICWSM 2014).
 
-Each snippet has the mean of about twenty ratings in [-4, 4]. A thumb is that mean cut at +-1. Who may see what is
+Each snippet has the mean of about twenty ratings in [-4, 4]. A thumb is that mean cut at +-1.5. Who may see what is
 decided by the hash of the normalised text, so the same text can never be on two sides:
 
     film      40 % feedback (thumbs to train on) | 40 % judge (ratings for the judge only) | 10 % tuning | 10 % report
@@ -25,7 +25,7 @@ import numpy as np
 from unveil.demo.text import MIN_WORDS, as_row, normalise, runs, words
 
 # Below it the raters were of two minds: in the tuning runs 0.5 gave more thumbs and taught less.
-THUMB_THRESHOLD = 1.0
+THUMB_THRESHOLD = 1.5
 SPLITS = {
     "film": (("feedback", 0.4), ("judge", 0.8), ("tuning", 0.9), ("report", 1.0)),
     "product": (("train", 0.8), ("heldout", 1.0)),
@@ -45,7 +45,7 @@ class Review:
 
     @property
     def thumb(self) -> bool | None:
-        """True above +1, False below -1, None in between: no feedback."""
+        """True above +1.5, False below -1.5, None in between: no feedback."""
         if abs(self.rating) <= THUMB_THRESHOLD:
             return None
         return self.rating > 0
