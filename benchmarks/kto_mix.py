@@ -92,7 +92,7 @@ def one_seed(args: argparse.Namespace, seed: int) -> dict[str, float]:
         ["train", "--objective", "kto", "--model_name_or_path", str(output / "base"), "--dataset_name", train,
          "--eval_dataset_name", held_out, "--output_dir", str(output / "aligned"), "--max_steps", str(args.steps),
          "--per_device_train_batch_size", "32", "--per_device_eval_batch_size", "64", "--learning_rate", "5e-4",
-         "--beta", "0.1", "--num_draws", "4", "--eval_num_draws", "16", "--logging_steps", "20",
+         "--beta", "0.1", "--num_draws", "2", "--eval_num_draws", "16", "--logging_steps", "20",
          "--eval_strategy", "no", *shared]
     )  # fmt: skip
     results = json.loads((output / "aligned" / "run.json").read_text())["results"]
@@ -111,8 +111,8 @@ def main() -> None:
     parser.add_argument("--data", default="../shared/data/kto_mix_test", help="folder with the two files")
     parser.add_argument("--output_dir", default="runs/kto_mix")
     parser.add_argument("--base", default="src/unveil/demo/assets/base", help="model to start from")
-    parser.add_argument("--sft_steps", type=int, default=150)
-    parser.add_argument("--steps", type=int, default=120)
+    parser.add_argument("--sft_steps", type=int, default=120)
+    parser.add_argument("--steps", type=int, default=100)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     args = parser.parse_args()
     rows = [one_seed(args, seed) for seed in args.seeds]

@@ -23,16 +23,16 @@ class Recipe:
 
     # Alignment
     learning_rate: float = _setting(5e-4, "peak learning rate (AdamW, cosine)")
-    steps: int = _setting(60, "optimizer steps")
-    batch_size: int = _setting(32, "thumbs per step")
-    num_draws: int = _setting(4, "Monte-Carlo draws per answer")
+    steps: int = _setting(100, "optimizer steps")
+    batch_size: int = _setting(64, "thumbs per step")
+    num_draws: int = _setting(2, "Monte-Carlo draws per answer")
     beta: float = _setting(0.1, "inverse temperature, per nat of margin")
     baseline: str = _setting("batch", "what margins are centred on")
-    desirable_weight: float = _setting(1.0, "weight of thumbs up")
-    undesirable_weight: float = _setting(1.0, "weight of thumbs down")
+    desirable_weight: float = _setting(1.3, "weight of thumbs up")
+    undesirable_weight: float = _setting(0.7, "weight of thumbs down")
     sft_weight: float = _setting(0.0, "weight of -ELBO per token on thumbs up (0 in the paper)")
     replay_weight: float = _setting(0.5, "weight of -ELBO per token on replayed pretraining text (not in the paper)")
-    replay_batch_size: int = _setting(32, "replayed texts per step")
+    replay_batch_size: int = _setting(48, "replayed texts per step")
     end_of_answer: str = _setting("scored_tail", "which end-of-text tokens the margins of training count")
     canvas_length: int = _setting(40, "tokens of an answer with its end-of-text fill, as in pretraining")
     weight_decay: float = _setting(0.01, "AdamW's weight decay")
@@ -40,11 +40,11 @@ class Recipe:
     # Sampling
     temperature: float = _setting(0.8, "sampling temperature")
     top_p: float = _setting(0.9, "nucleus of the sampling distribution")
-    sampling_steps: int = _setting(20, "forward passes per answer (random order, one block)")
+    sampling_steps: int = _setting(16, "forward passes per answer (random order, one block)")
     # Measurement
     num_prompts: int = _setting(800, "held-out prompts that base and aligned model answer")
     num_texts: int = _setting(2000, "held-out texts per set, at most")
-    eval_draws: int = _setting(4, "draws per held-out text for NELBO and margins")
+    eval_draws: int = _setting(2, "draws per held-out text for NELBO and margins")
     # Seeds
     seed: int = _setting(0, "data order, draws, sampling of the aligned model")
     sampling_seed: int = _setting(1, "sampling of the base model (the null comparison takes the next one)")

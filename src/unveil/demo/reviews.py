@@ -24,7 +24,7 @@ import numpy as np
 
 from unveil.demo.text import MIN_WORDS, as_row, normalise, runs, words
 
-# Below it the raters were of two minds: in the tuning runs 0.5 gave more thumbs and taught less.
+# Below it the raters were of two minds: in the tuning runs lower thresholds gave more thumbs and taught less.
 THUMB_THRESHOLD = 1.5
 SPLITS = {
     "film": (("feedback", 0.4), ("judge", 0.8), ("tuning", 0.9), ("report", 1.0)),
