@@ -48,7 +48,10 @@ def test_feedback_never_meets_the_judge_or_the_heldout_texts():
 def test_labels_follow_the_ratings():
     ratings = {review.text: review.rating for review in select("film", "feedback")}
     labelled = {without_tag(row["prompt"] + row["completion"]): row["label"] for row in feedback_rows()}
-    assert all((ratings[text] > THUMB_THRESHOLD) == label and abs(ratings[text]) > THUMB_THRESHOLD for text, label in labelled.items())
+    assert all(
+        (ratings[text] > THUMB_THRESHOLD) == label and abs(ratings[text]) > THUMB_THRESHOLD
+        for text, label in labelled.items()
+    )
     assert {text for text, rating in ratings.items() if abs(rating) > THUMB_THRESHOLD} == set(labelled)
 
 
