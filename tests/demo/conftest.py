@@ -38,7 +38,7 @@ def random_base(tmp_path_factory) -> Base:
 def small_recipe() -> Recipe:
     """Two steps, sixteen prompts."""
     return Recipe(
-        steps=2, batch_size=8, replay_batch_size=4, num_draws=2, num_prompts=16, num_texts=24, eval_draws=1,
+        steps=2, batch_size=8, replay_batch_size=12, num_draws=2, num_prompts=16, num_texts=24, eval_draws=1,
         sampling_steps=4,
     )  # fmt: skip
 

@@ -37,7 +37,7 @@ def test_the_table_and_the_json_line_agree(fewer_rows, random_base, capsys, tmp_
     measured = []
     measure = benchmark.measure_base
     monkeypatch.setattr(benchmark, "measure_base", lambda *args: measured.append(args) or measure(*args))
-    settings = "steps=1 batch_size=4 replay_batch_size=2 num_draws=2 num_texts=24 eval_draws=1 sampling_steps=2"
+    settings = "steps=1 batch_size=12 replay_batch_size=2 num_draws=2 num_texts=24 eval_draws=1 sampling_steps=2"
     flags = [
         "--base", str(random_base.folder), "--seeds", "0", "1", "--shuffled", "--null", "--num_prompts", "8", "--quiet",
         "--threads", str(torch.get_num_threads()), "--cache", str(tmp_path), "--set", *settings.split(),
