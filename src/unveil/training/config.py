@@ -37,6 +37,13 @@ class DrawConfig(TrainingArguments):
     tokens_per_batch: int = field(
         default=8192, metadata={"help": "Tokens in one forward and backward pass; bounds memory, changes no result."}
     )
+    kept_tokens: int | None = field(
+        default=None,
+        metadata={
+            "help": "Tokens of a step whose graph pass 1 keeps, which saves their second forward; unset: "
+            "--tokens_per_batch, which the second pass holds anyway; 0: none."
+        },
+    )
     disable_dropout: bool = field(
         default=True, metadata={"help": "Set every dropout to 0, so that all passes compute one function."}
     )
@@ -68,6 +75,8 @@ class DrawConfig(TrainingArguments):
             raise UserError(f"--draws {self.draws}: must be fresh or fixed")
         if self.tokens_per_batch < 1:
             raise UserError(f"--tokens_per_batch {self.tokens_per_batch}: at least 1 is needed")
+        if self.kept_tokens is not None and self.kept_tokens < 0:
+            raise UserError(f"--kept_tokens {self.kept_tokens}: must not be negative; 0 keeps no graph")
 
     @property
     def plan_seed(self) -> int:

@@ -10,7 +10,7 @@ from torch import nn
 
 from unveil.draws.splitmix import draw_seed, example_seed, hashes
 from unveil.errors import UserError, warn_user
-from unveil.likelihood import combine, row_values_without_graph, standard_error
+from unveil.likelihood import combine, standard_error
 from unveil.objectives import Feedback, Objective, kto, sft, total_loss, weights
 from unveil.training.config import PreferenceConfig
 from unveil.training.preference_metrics import (
@@ -159,7 +159,7 @@ class PreferenceTrainer(SurrogateTrainer):
 
     def _scored(self, batch: MicroBatch, epoch: int) -> list[Scored]:
         """Surrogates of one device batch under policy and reference, on the same rows."""
-        policy_sums = row_values_without_graph(self.denoiser, batch.packed, batch.num_rows)
+        policy_sums = self.first_pass(batch)
         reference_sums = policy_sums
         if self.reference is not None:
             keys = [(response.example_id, epoch) for response in batch.responses]

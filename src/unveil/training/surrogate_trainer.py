@@ -48,6 +48,8 @@ class MicroBatch:
     loss: float = 0.0
     seen: torch.Tensor = field(default_factory=lambda: torch.empty(0))
     """Surrogates that pass 1 computed, `[responses]`, where there was a pass 1."""
+    kept: dict[int, torch.Tensor] = field(default_factory=dict)
+    """Row sums with their graphs by the number of the packed part: pass 2 need not run its forward again."""
 
     def append(self, other: "MicroBatch", weights: list[float]) -> None:
         """Add responses whose weights are known; their rows run in micro-batches of their own."""
@@ -102,6 +104,7 @@ class SurrogateTrainer(StagedCheckpoints, Trainer):
         self._logged: dict[str, list[float]] = defaultdict(list)
         self._tokens_seen = 0
         self._flops_pending = 0.0
+        self._tokens_to_keep = 0
         self.add_callback(MetricsFile())
         self.add_callback(GradientGuard())
 
@@ -114,8 +117,21 @@ class SurrogateTrainer(StagedCheckpoints, Trainer):
         batches = [self.prepare(rows, epoch) for rows in collected]
         if batches:
             self._use_wrapped_model()
+            self._tokens_to_keep = self.tokens_to_keep()
             self.weigh(batches)
+            self._tokens_to_keep = 0
         return batches, None
+
+    def tokens_to_keep(self) -> int:
+        """How many tokens of an optimizer batch keep their graph between the passes.
+
+        Hooks of distributed training expect every forward to be followed by its backward, and recomputed activations
+        or dropout would make the passes differ: none is kept there.
+        """
+        args = self.args
+        if args.world_size > 1 or args.gradient_checkpointing or not args.disable_dropout:
+            return 0
+        return args.tokens_per_batch if args.kept_tokens is None else args.kept_tokens
 
     def _use_wrapped_model(self) -> None:
         """Score with the wrapped model, so that distributed hooks fire and autocast applies."""
@@ -153,6 +169,22 @@ class SurrogateTrainer(StagedCheckpoints, Trainer):
         """Set `weights` (one per response) and `loss` of every micro-batch of the optimizer batch."""
         raise NotImplementedError
 
+    def first_pass(self, batch: MicroBatch) -> torch.Tensor:
+        """Row sums `[num_rows]` of the policy, nats, on the CPU; graphs are kept as far as `kept_tokens` goes."""
+        values = torch.empty(batch.num_rows, dtype=torch.float32)
+        for number, packed in enumerate(batch.packed):
+            tokens = sum(packed.segment_lengths)
+            keep = tokens <= self._tokens_to_keep
+            with torch.set_grad_enabled(keep):
+                values_R = row_values(self.denoiser, packed)
+            if keep:
+                self._tokens_to_keep -= tokens
+                batch.kept[number] = values_R
+            sums = values_R.detach().cpu()
+            values = values.to(torch.promote_types(values.dtype, sums.dtype))
+            values[packed.order] = sums
+        return values
+
     def gathered(self, records: list[Any]) -> list[Any]:
         """The records of all ranks, in rank order, on every rank."""
         return gather_object(records) if self.args.world_size > 1 else records
@@ -173,7 +205,9 @@ class SurrogateTrainer(StagedCheckpoints, Trainer):
         for number, (packed, counts) in enumerate(parts):
             last = number == len(parts) - 1
             with _sync(self.accelerator, model, last), self.compute_loss_context_manager():
-                values_R = row_values(self.denoiser, packed)
+                values_R = inputs.kept.pop(number, None) if counts else None
+                if values_R is None:
+                    values_R = row_values(self.denoiser, packed)
                 # Gradients of the ranks are averaged, so the sum over ranks needs the world size.
                 scale = row_weights[packed.order].to(values_R) * (self.args.world_size if counts else 0.0)
                 self.accelerator.backward((scale * values_R).sum())
