@@ -4,30 +4,73 @@
     rows = unpaired_rows(rows, "train.jsonl")
     responses = tokenize_responses(rows, tokenizer, max_length=1024, mask_token_id=..., source="train.jsonl")
 
+and for objectives that compare answers to one prompt:
+
+    rows = to_shape(load_rows("train.jsonl"), "pairs", "train.jsonl", pairing="best_worst")
+    groups = tokenize_groups(rows, tokenizer, max_length=1024, mask_token_id=..., source="train.jsonl")
+
 Every stage names the file and the rows that it cannot use; nothing is skipped without a counted warning.
 """
 
 from unveil.data.bad_rows import OnBadRows
 from unveil.data.balance import ClassBalance, class_balance, subsample
+from unveil.data.conversions import (
+    Pairing,
+    graded_to_thumbs,
+    lists_to_pairs,
+    lists_to_thumbs,
+    pairs_to_thumbs,
+    thumbs_to_lists,
+    thumbs_to_pairs,
+)
+from unveil.data.curriculum import curriculum
 from unveil.data.end_of_answer import EndOfAnswer, finish_answer
 from unveil.data.formats import prompt_rows, sft_rows, unpaired_rows
+from unveil.data.group_balance import GroupBalance, group_balance
+from unveil.data.group_tokenizing import tokenize_groups
+from unveil.data.groups import graded_rows, list_rows, pair_rows
 from unveil.data.loading import load_rows
-from unveil.data.response import TokenizedResponse, collate, describe_example
+from unveil.data.position_weights import ld_weights, span_weights, step_weights
+from unveil.data.reshaping import to_shape
+from unveil.data.response import TokenizedGroup, TokenizedResponse, collate, describe_example, describe_group
+from unveil.data.shapes import Shape, shape_of
 from unveil.data.tokenizing import tokenize_prompts, tokenize_responses
 
 __all__ = [
     "ClassBalance",
     "EndOfAnswer",
+    "GroupBalance",
     "OnBadRows",
+    "Pairing",
+    "Shape",
+    "TokenizedGroup",
     "TokenizedResponse",
     "class_balance",
     "collate",
+    "curriculum",
     "describe_example",
+    "describe_group",
     "finish_answer",
+    "graded_rows",
+    "graded_to_thumbs",
+    "group_balance",
+    "ld_weights",
+    "list_rows",
+    "lists_to_pairs",
+    "lists_to_thumbs",
     "load_rows",
+    "pair_rows",
+    "pairs_to_thumbs",
     "prompt_rows",
     "sft_rows",
+    "shape_of",
+    "span_weights",
+    "step_weights",
     "subsample",
+    "thumbs_to_lists",
+    "thumbs_to_pairs",
+    "to_shape",
+    "tokenize_groups",
     "tokenize_prompts",
     "tokenize_responses",
     "unpaired_rows",

@@ -45,10 +45,10 @@ def unpaired_rows(
     dataset = rename_columns(dataset, column_map, source)
     require_columns(dataset, (UNPAIRED, PAIRED, IMPLICIT_PAIR), source)
     if set(UNPAIRED) <= set(dataset.column_names):
-        rows = _read_rows(dataset, UNPAIRED, source, on_bad_rows, _read_unpaired(source))
+        rows = read_rows(dataset, UNPAIRED, source, on_bad_rows, _read_unpaired(source))
     else:
         columns = tuple(name for name in PAIRED if name in dataset.column_names)
-        pairs = _read_rows(dataset, columns, source, on_bad_rows, _read_pair)
+        pairs = read_rows(dataset, columns, source, on_bad_rows, read_pair)
         _warn_of_identical_pairs(pairs, source)
         rows = [half for pair in pairs for half in _unpair(pair)]
     labels = {row["label"] for row in rows}
@@ -57,7 +57,7 @@ def unpaired_rows(
             f"{source}: every label is {str(labels.pop()).lower()}, and learning from thumbs up and down needs both; "
             f"add rows with the other label, or give --allow_one_label"
         )
-    return _to_dataset(rows, (EXAMPLE_ID, *UNPAIRED), source)
+    return to_dataset(rows, (EXAMPLE_ID, *UNPAIRED), source)
 
 
 def sft_rows(
@@ -76,12 +76,12 @@ def sft_rows(
     require_columns(dataset, (PROMPT_COMPLETION, ("messages",), ("text",)), source)
     if set(PROMPT_COMPLETION) <= set(dataset.column_names):
         _warn_of_labels(dataset, source)
-        rows = _read_rows(dataset, PROMPT_COMPLETION, source, on_bad_rows, _read_prompt_completion)
+        rows = read_rows(dataset, PROMPT_COMPLETION, source, on_bad_rows, _read_prompt_completion)
     elif "messages" in dataset.column_names:
-        rows = _read_rows(dataset, ("messages",), source, on_bad_rows, _read_messages)
+        rows = read_rows(dataset, ("messages",), source, on_bad_rows, _read_messages)
     else:
-        rows = _read_rows(dataset, ("text",), source, on_bad_rows, _read_text)
-    return _to_dataset(rows, (EXAMPLE_ID, *PROMPT_COMPLETION), source)
+        rows = read_rows(dataset, ("text",), source, on_bad_rows, _read_text)
+    return to_dataset(rows, (EXAMPLE_ID, *PROMPT_COMPLETION), source)
 
 
 def prompt_rows(
@@ -95,16 +95,16 @@ def prompt_rows(
     dataset = rename_columns(dataset, column_map, source)
     require_columns(dataset, (("prompt",), IMPLICIT_PAIR), source)
     if "prompt" in dataset.column_names:
-        rows = _read_rows(dataset, ("prompt",), source, on_bad_rows, _read_prompt_alone)
+        rows = read_rows(dataset, ("prompt",), source, on_bad_rows, _read_prompt_alone)
     else:
-        rows = _read_rows(dataset, IMPLICIT_PAIR, source, on_bad_rows, _read_pair)
-    return _to_dataset(rows, (EXAMPLE_ID, "prompt"), source)
+        rows = read_rows(dataset, IMPLICIT_PAIR, source, on_bad_rows, read_pair)
+    return to_dataset(rows, (EXAMPLE_ID, "prompt"), source)
 
 
 Row = dict[str, Any]
 
 
-def _read_rows(
+def read_rows(
     dataset: Dataset, columns: tuple[str, ...], source: str, on_bad_rows: OnBadRows, read: Callable[[Row, int], Row]
 ) -> list[Row]:
     """`read(row, row_number)` of every row, with its `example_id`; rows that raise `BadRow` are settled."""
@@ -130,7 +130,7 @@ def _read_unpaired(source: str) -> Callable[[Row, int], Row]:
     return read
 
 
-def _read_pair(row: Row, number: int) -> Row:
+def read_pair(row: Row, number: int) -> Row:
     chosen, rejected = row["chosen"], row["rejected"]
     given: Prompt | None = row.get("prompt")
     # Some public sets repeat the prompt as text beside conversations that hold it: then those decide.
@@ -201,7 +201,7 @@ def _warn_of_labels(dataset: Dataset, source: str) -> None:
         )
 
 
-def _to_dataset(rows: list[Row], columns: tuple[str, ...], source: str) -> Dataset:
+def to_dataset(rows: list[Row], columns: tuple[str, ...], source: str) -> Dataset:
     try:
         return Dataset(pa.table({name: [row[name] for row in rows] for name in columns}))
     except (pa.ArrowException, ValueError, TypeError) as error:

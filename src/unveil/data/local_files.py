@@ -15,7 +15,9 @@ from unveil.errors import UserError, warn_user
 
 EXTENSIONS = (".jsonl", ".json", ".parquet", ".csv")
 TEXT_COLUMNS = ("prompt", "completion", "chosen", "rejected", "text")
-KNOWN_COLUMNS = (*TEXT_COLUMNS, "label", "messages", "example_id")
+LIST_COLUMNS = ("completions", "scores", "relevance", "rank", "steps", "step_weights", "spans", "response_ids")
+NUMBER_COLUMNS = ("score", "score_chosen", "score_rejected", "margin", "weight", "gap")
+KNOWN_COLUMNS = (*TEXT_COLUMNS, *LIST_COLUMNS, *NUMBER_COLUMNS, "label", "messages", "example_id")
 
 
 def read_file(path: Path) -> pa.Table:

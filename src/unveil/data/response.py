@@ -19,6 +19,21 @@ class TokenizedResponse(TypedDict):
     label: NotRequired[bool]  # True = desirable; absent for SFT
 
 
+class TokenizedGroup(TypedDict):
+    """Columns after `tokenize_groups`: a prompt with its K candidates. Lists are in the order of `responses`."""
+
+    example_id: int  # that of the first response; pairs made of one list may share it
+    responses: list[dict[str, Any]]  # `TokenizedResponse` without `label`
+    relevance: list[float]  # larger is better; (1, 0) for a pair
+    rank: NotRequired[list[int]]  # the place where each was shown, from 1
+    score: NotRequired[list[float]]  # what a separate scorer says, in its own units
+    position_weights: NotRequired[list[list[float]]]  # one number per scored token; absent = 1 everywhere
+    steps: NotRequired[list[list[list[int]]]]  # [start, end) in scored tokens; start = end where it was cut off
+    margin: NotRequired[float]
+    weight: NotRequired[float]
+    gap: NotRequired[float]
+
+
 def collate(rows: list[dict[str, Any]]) -> dict[str, list[Any]]:
     """Rows to columns, as lists: nothing is padded, since the model packs. Picklable, for `DataLoader` workers."""
     return {name: [row[name] for row in rows] for name in rows[0]}
@@ -38,6 +53,22 @@ def describe_example(row: dict[str, Any], tokenizer: "PreTrainedTokenizerBase") 
     if row["truncated"]:
         lines.append("  the answer was cut, so no EOS follows it")
     return "\n".join(lines)
+
+
+def describe_group(row: dict[str, Any], tokenizer: "PreTrainedTokenizerBase", limit: int = 4) -> str:
+    """One group as the model sees it: the first `limit` candidates, each with what was said of it."""
+    shown = []
+    for place, response in enumerate(row["responses"][:limit]):
+        said = f"relevance {row['relevance'][place]:g}"
+        said += "".join(f", {name} {row[name][place]:g}" for name in ("rank", "score") if row.get(name))
+        if row.get("position_weights"):
+            weighted = sum(weight != 1.0 for weight in row["position_weights"][place])
+            said += f", {weighted} of its tokens count other than 1"
+        first, *rest = describe_example(response, tokenizer).split("\n")
+        shown += [f"{first} ({said})", *(rest if place == 0 else rest[1:])]  # the prompt is the same for all
+    if len(row["responses"]) > limit:
+        shown.append(f"and {len(row['responses']) - limit} more")
+    return "\n".join(shown)
 
 
 def _shown(ids: list[int], tokenizer: "PreTrainedTokenizerBase") -> str:

@@ -1,6 +1,9 @@
 """The surrogate log-likelihood of a response and its uncertainty. Knows nothing of preferences."""
 
-from unveil.likelihood.packing import PackedRows, micro_batches, pack
+from unveil.likelihood.combiners import COMBINERS, check_combiner, token_weights
+from unveil.likelihood.comparison_surrogates import Combined, eubo, holder, mixture
+from unveil.likelihood.head import WeightedLogProbs, hidden_log_probs, weighted_log_probs
+from unveil.likelihood.packing import PackedRows, longest_row, micro_batches, pack, split_by_tokens
 from unveil.likelihood.rows import Response, Row, build_rows
 from unveil.likelihood.scorer import (
     DEFAULT_TOKENS_PER_BATCH,
@@ -13,17 +16,29 @@ from unveil.likelihood.scorer import (
 from unveil.likelihood.uncertainty import standard_error
 
 __all__ = [
+    "COMBINERS",
     "DEFAULT_TOKENS_PER_BATCH",
+    "Combined",
     "PackedRows",
     "Response",
     "Row",
     "Surrogates",
+    "WeightedLogProbs",
     "build_rows",
+    "check_combiner",
     "combine",
+    "eubo",
+    "hidden_log_probs",
+    "holder",
+    "longest_row",
     "micro_batches",
+    "mixture",
     "pack",
     "row_values",
     "row_values_without_graph",
     "score",
+    "split_by_tokens",
     "standard_error",
+    "token_weights",
+    "weighted_log_probs",
 ]

@@ -5,8 +5,10 @@ over them as one dense batch; a row longer than the budget is a micro-batch of i
 alone, so policy and reference, given the same rows, run the same kernels on the same shapes.
 """
 
+from bisect import bisect_left, insort
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import groupby
 
 import numpy as np
 import torch
@@ -29,18 +31,55 @@ class PackedRows:
     hidden_counts: list[int]
     order: list[int]
 
+    @property
+    def num_tokens(self) -> int:
+        """T, what the model reads."""
+        return sum(self.segment_lengths)
+
+    def in_stream(self, per_row: Sequence[np.ndarray]) -> torch.Tensor:
+        """Numbers of hidden tokens (`per_row[i]` belongs to row i of the list that was packed) as the stream has
+        them, `[N]`, on its device."""
+        chosen = [per_row[row] for row in self.order]
+        if [len(numbers) for numbers in chosen] != self.hidden_counts:
+            raise ValueError("a row has another number of hidden tokens than numbers given for it")
+        return torch.from_numpy(np.concatenate(chosen)).to(self.index_N.device)
+
+    def moved(self, by: int) -> "PackedRows":
+        """The same rows, where `by` others stand before them in the list that was packed."""
+        return replace(self, order=[by + row for row in self.order])
+
+    def row_sums(self, values_N: torch.Tensor) -> torch.Tensor:
+        """Sums `[R]` of the values of each row's hidden tokens, in the order of the stream (see `order`)."""
+        return torch.stack([part.sum() for part in values_N.split(self.hidden_counts)])
+
 
 def split_by_tokens(lengths: Sequence[int], tokens_per_batch: int) -> list[list[int]]:
-    """Cut items, longest first, into groups of at most `tokens_per_batch` tokens; ties keep their order."""
+    """Cut items into groups of at most `tokens_per_batch` tokens, longest first; ties keep their order.
+
+    Best-fit decreasing: the items of one length go, as many as fit, where the least room is left that takes one, and
+    the rest open new groups. No two groups would fit into one.
+    """
     groups: list[list[int]] = []
-    used = 0
-    for item in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):
-        if not groups or used + lengths[item] > tokens_per_batch:
-            groups.append([])
-            used = 0
-        groups[-1].append(item)
-        used += lengths[item]
+    rooms: list[tuple[int, int]] = []  # (tokens left, number of the group), sorted
+    for length, same in groupby(sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)), key=lengths.__getitem__):
+        items = list(same)
+        while items:
+            at = bisect_left(rooms, (length, 0))
+            if at < len(rooms):
+                room, group = rooms.pop(at)
+            else:
+                room, group = max(tokens_per_batch, length), len(groups)
+                groups.append([])
+            fitting = room // length
+            groups[group] += items[:fitting]
+            insort(rooms, (room - length * len(items[:fitting]), group))
+            items = items[fitting:]
     return groups
+
+
+def longest_row(rows: Sequence[Row]) -> int:
+    """Tokens of the longest row (0 without rows): the smallest budget under which no row is a batch by itself."""
+    return max((row.length for row in rows), default=0)
 
 
 def pack(rows: Sequence[Row], order: Sequence[int], device: torch.device | str = "cpu") -> PackedRows:

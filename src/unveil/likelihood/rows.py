@@ -68,6 +68,8 @@ def build_rows(responses: Sequence[Response], plans: Sequence[Plan], mask_token_
             places = start + positions
             masked = ids.copy()
             masked[places] = mask_token_id
+            if plan.also_hidden:
+                masked[start + plan.also_hidden[draw]] = mask_token_id
             rows.append(Row(masked, places, ids[places], index, draw))
     return rows
 

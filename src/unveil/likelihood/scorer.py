@@ -6,6 +6,7 @@ from typing import NamedTuple
 import torch
 
 from unveil.draws import Plan
+from unveil.likelihood.head import hidden_log_probs
 from unveil.likelihood.packing import PackedRows, micro_batches
 from unveil.likelihood.rows import Response, build_rows
 from unveil.likelihood.uncertainty import standard_error
@@ -32,10 +33,7 @@ def row_values(denoiser: Denoiser, packed: PackedRows) -> torch.Tensor:
 
     Logits exist only at the hidden places; log-probabilities and sums are float32 or wider.
     """
-    logits_NV = denoiser.logits_at(packed.input_ids_1T, packed.segment_lengths, packed.index_N)
-    wide = torch.promote_types(logits_NV.dtype, torch.float32)
-    log_p_N = -torch.nn.functional.cross_entropy(logits_NV.to(wide), packed.targets_N, reduction="none")
-    return torch.stack([part.sum() for part in log_p_N.split(packed.hidden_counts)])
+    return packed.row_sums(hidden_log_probs(denoiser, packed))
 
 
 def row_values_without_graph(denoiser: Denoiser, batches: Sequence[PackedRows], num_rows: int) -> torch.Tensor:

@@ -1,0 +1,126 @@
+"""Data of one shape for an objective that wants another: convert where that loses nothing, else say what would serve.
+
+    given \\ wanted   unpaired              pairs                                lists
+    unpaired          as it is              --pairing                            by prompt
+    pairs             taken apart           as it is                             lists of two
+    lists, graded     --threshold           --pairing (lists of two: as it is)   as it is, by prompt
+    spans             refused               --pairing                            as it is
+
+Lists whose numbers are all 0 and 1 are thumbs already and need no threshold.
+"""
+
+import warnings
+from collections.abc import Mapping
+
+from datasets import Dataset
+
+from unveil.data.bad_rows import OnBadRows
+from unveil.data.columns import rename_columns
+from unveil.data.conversions import (
+    LIST_PAIRINGS,
+    PAIRINGS,
+    Pairing,
+    graded_to_thumbs,
+    lists_to_pairs,
+    lists_to_thumbs,
+    thumbs_to_pairs,
+)
+from unveil.data.formats import unpaired_rows
+from unveil.data.groups import graded_rows, list_rows, pair_rows
+from unveil.data.shapes import Shape, call, shape_of
+from unveil.errors import UserError
+
+WANTED = ("unpaired", "pairs", "lists")
+_NOUN = {"unpaired": "thumbs", "pairs": "pairs", "lists": "lists"}
+_HOW = {
+    "in_order": "joins the k-th thumb up of a prompt with its k-th thumb down",
+    "best_worst": "joins the best answer of a prompt with the worst",
+    "all": "joins every two answers of which one is better",
+    "best_vs_rest": "joins the best answer with each of the others",
+}
+
+
+def to_shape(
+    dataset: Dataset,
+    wanted: str,
+    source: str,
+    *,
+    pairing: Pairing | None = None,
+    threshold: float | None = None,
+    objective: str | None = None,
+    column_map: Mapping[str, str] | None = None,
+    on_bad_rows: OnBadRows = "error",
+    allow_one_label: bool = False,
+) -> Dataset:
+    """Rows for an objective: those of `unpaired_rows`, `pair_rows` or `list_rows`, as `wanted` (`Objective.shape`).
+
+    `objective` is named in messages. Raises `UserError` where a choice is missing that only the user can make
+    (`pairing`, `threshold`), where one is given that has no effect, and where the data cannot serve.
+    """
+    if wanted not in WANTED:
+        raise ValueError(f"wanted is {wanted!r}, not one of {', '.join(WANTED)}")
+    dataset = rename_columns(dataset, column_map, source)
+    shape = shape_of(dataset, source)
+    needs = f"--objective {objective} needs {_NOUN[wanted]}" if objective else f"{_NOUN[wanted]} are needed"
+    mismatch = f"{source}: holds {call(shape)}, but {needs}"
+    _refuse_idle("--threshold", threshold, wanted == "unpaired" and shape in ("lists", "graded"), source, shape, wanted)
+    _refuse_idle("--pairing", pairing, wanted == "pairs" and shape != "pairs", source, shape, wanted)
+    if wanted == "lists":
+        return list_rows(dataset, source, on_bad_rows=on_bad_rows)
+    if wanted == "pairs":
+        return _pairs(dataset, shape, source, pairing, on_bad_rows, mismatch)
+    if shape in ("lists", "graded", "spans"):
+        dataset = _thumbs(dataset, shape, source, threshold, on_bad_rows, mismatch)
+    return unpaired_rows(dataset, source, on_bad_rows=on_bad_rows, allow_one_label=allow_one_label)
+
+
+def _pairs(
+    dataset: Dataset, shape: Shape, source: str, pairing: Pairing | None, on_bad_rows: OnBadRows, mismatch: str
+) -> Dataset:
+    if shape == "pairs":
+        return pair_rows(dataset, source, on_bad_rows=on_bad_rows)
+    if shape == "unpaired":
+        thumbs = unpaired_rows(dataset, source, on_bad_rows=on_bad_rows, allow_one_label=True)
+        if pairing is not None:
+            return thumbs_to_pairs(thumbs, source, pairing)
+        with warnings.catch_warnings(action="ignore"):
+            count = len(thumbs_to_pairs(thumbs, source))  # an error of its own if no prompt has both labels
+        raise UserError(f"{mismatch}; {count} can be made: {_ways(PAIRINGS)}")
+    lists = list_rows(dataset, source, on_bad_rows=on_bad_rows)
+    if pairing is None:
+        if max(len(completions) for completions in lists["completions"]) > 2:
+            raise UserError(f"{mismatch}; {_ways(LIST_PAIRINGS)}")
+        return lists_to_pairs(lists, source, "best_worst")
+    return lists_to_pairs(lists, source, pairing)
+
+
+def _thumbs(
+    dataset: Dataset, shape: Shape, source: str, threshold: float | None, on_bad_rows: OnBadRows, mismatch: str
+) -> Dataset:
+    if shape == "spans":
+        raise UserError(f"{mismatch}; spans of one answer are compared as a list: use --objective irpo")
+    if shape == "graded":
+        rows = graded_rows(dataset, source, on_bad_rows=on_bad_rows)
+        values = set(rows["score"])
+    else:
+        rows = list_rows(dataset, source, on_bad_rows=on_bad_rows)
+        values = {value for relevance in rows["relevance"] for value in relevance}
+    if threshold is None:
+        if not values <= {0.0, 1.0}:
+            raise UserError(
+                f"{mismatch}; --threshold NUMBER makes answers above it thumbs up and answers below it thumbs down "
+                f"(the scores go from {min(values):g} to {max(values):g})"
+            )
+        threshold = 0.5
+    return (graded_to_thumbs if shape == "graded" else lists_to_thumbs)(rows, source, threshold)
+
+
+def _refuse_idle(flag: str, value: object, used: bool, source: str, shape: Shape, wanted: str) -> None:
+    if value is not None and not used:
+        raise UserError(
+            f"{source}: {flag} {value}: has no effect where {call(shape)} serve as {_NOUN[wanted]}; leave it out"
+        )
+
+
+def _ways(pairings: tuple[str, ...]) -> str:
+    return ", ".join(f"--pairing {pairing} {_HOW[pairing]}" for pairing in pairings)
