@@ -1,16 +1,23 @@
 """The law of every design, written down independently of `unveil.draws`: all its plans with their probabilities."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import combinations, pairwise, permutations, product
 
 import numpy as np
 from table_predictor import Subset, plan_of
 
-from unveil.draws import Plan
+from unveil.draws import DESIGNS, Plan
+
+# The designs that serve any number of draws.
+ANY_COUNT = tuple(name for name, design in DESIGNS.items() if design.draws_per_unit == 1)
+
+SizeLaw = list[tuple[float, int, float]]
+"""What one unit may draw: (probability, size, share)."""
+Law = Iterator[tuple[float, Plan]]
 
 
-def iid_law(length: int, sizes_drawn: int, masks_per_size: int = 1) -> Iterator[tuple[float, Plan]]:
+def iid_law(length: int, sizes_drawn: int, masks_per_size: int = 1) -> Law:
     """n_t independent uniform sizes, n_yt independent uniform sets of each."""
     groups: list[tuple[float, tuple[Subset, ...]]] = []
     for size in range(1, length + 1):
@@ -32,9 +39,7 @@ def strata(length: int, count: int, exponent: float = 2.0) -> list[tuple[float, 
     return found
 
 
-def tiling_law(
-    length: int, sizes_drawn: int, masks_per_size: int = 1, exponent: float = 2.0
-) -> Iterator[tuple[float, Plan]]:
+def tiling_law(length: int, sizes_drawn: int, masks_per_size: int = 1, exponent: float = 2.0) -> Law:
     """One size per stratum; the sets are consecutive windows of one permutation of the places."""
     parts = strata(length, sizes_drawn, exponent)
     shares = np.repeat([width / masks_per_size for width, _ in parts], masks_per_size)
@@ -46,3 +51,76 @@ def tiling_law(
                 hidden.append(tuple(order[(start + step) % length] for step in range(size)))
                 start += size
             yield probability, plan_of(hidden, length, shares, sizes_drawn, "quadratic_tiling")
+
+
+def strata_units(length: int, count: int, exponent: float) -> list[SizeLaw]:
+    """One size per stratum; the share is the stratum's width."""
+    return [[(p, size, width) for size, p in law.items()] for width, law in strata(length, count, exponent)]
+
+
+def power_units(length: int, count: int, exponent: float) -> list[SizeLaw]:
+    """Independent sizes with P(l) ~ l^-a; the share makes up for what the law prefers."""
+    total = sum(size**-exponent for size in range(1, length + 1))
+    law = {size: size**-exponent / total for size in range(1, length + 1)}
+    return [[(p, size, 1 / (count * length * p)) for size, p in law.items()]] * count
+
+
+def node_units(length: int, count: int) -> list[SizeLaw]:
+    """The sizes at the Gauss-Legendre nodes of [0, 1], with certainty."""
+    nodes, weights = np.polynomial.legendre.leggauss(count)
+    return [[(1.0, math.floor((node + 1) / 2 * length) + 1, weight / 2)] for node, weight in zip(nodes, weights)]
+
+
+def independent_law(length: int, units: Sequence[SizeLaw], design: str, masks_per_size: int = 1) -> Law:
+    """Independent units, and an independent uniform set for every draw."""
+    for drawn in product(*units):
+        yield from _with_sets(length, drawn, design, masks_per_size)
+
+
+def systematic_law(length: int, count: int) -> Law:
+    """u_k = (k + v) / n: the sizes change together where some L (k + v) / n is a whole number."""
+    cuts = {0.0, 1.0} | {size * count / length - k for size in range(length + 1) for k in range(count)}
+    for low, high in pairwise(sorted(cut for cut in cuts if 0 <= cut <= 1)):
+        if high - low > 1e-12:
+            middle = (low + high) / 2
+            sizes = [math.floor(length * (k + middle) / count) + 1 for k in range(count)]
+            for probability, drawn in _with_sets(length, [(1.0, size, 1 / count) for size in sizes], "systematic"):
+                yield (high - low) * probability, drawn
+
+
+def mirrored_law(length: int, units: Sequence[SizeLaw], design: str) -> Law:
+    """Of every permutation the first l and the last l."""
+    orders = list(permutations(range(length)))
+    for drawn in product(*units):
+        probability = math.prod(p for p, _, _ in drawn) / len(orders) ** len(units)
+        shares = [share / 2 for _, _, share in drawn for _ in range(2)]
+        for chosen in product(orders, repeat=len(units)):
+            hidden = [
+                side for order, (_, size, _) in zip(chosen, drawn) for side in (order[:size], order[length - size :])
+            ]
+            yield probability, plan_of(hidden, length, shares, len(units), design)
+
+
+def coupled_law(length: int, pairs: int) -> Law:
+    """l uniform on 0..L, a uniform set of l places and its complement, weighing (L + 1) / l and (L + 1) / (L - l)."""
+    choices = []
+    for size in range(length + 1):
+        sets = list(combinations(range(length), size))
+        for chosen in sets:
+            rest = tuple(place for place in range(length) if place not in chosen)
+            choices.append((1 / ((length + 1) * len(sets)), tuple(side for side in (chosen, rest) if side)))
+    for chosen in product(choices, repeat=pairs):
+        hidden = [side for _, sides in chosen for side in sides]
+        shares = np.full(len(hidden), (length + 1) / (2 * pairs * length))
+        drawn = plan_of(hidden, length, shares, pairs, "coupled")
+        yield math.prod(p for p, _ in chosen), drawn._replace(group_sizes=tuple(len(sides) for _, sides in chosen))
+
+
+def _with_sets(length: int, drawn: Sequence[tuple[float, int, float]], design: str, masks_per_size: int = 1) -> Law:
+    """All independent sets of these sizes."""
+    sizes = [size for _, size, _ in drawn for _ in range(masks_per_size)]
+    shares = [share / masks_per_size for _, _, share in drawn for _ in range(masks_per_size)]
+    choices = [list(combinations(range(length), size)) for size in sizes]
+    probability = math.prod(p for p, _, _ in drawn) / math.prod(len(sets) for sets in choices)
+    for hidden in product(*choices):
+        yield probability, plan_of(hidden, length, shares, len(drawn), design)

@@ -34,6 +34,9 @@ class TablePredictor:
         state_R = (canvas_RL * (self.mask_token_id + 1) ** torch.arange(self.length)).sum(1)
         return self.table[state_R[index_N // self.length], index_N % self.length]
 
+    def read_out_at(self, input_ids_1T, segment_lengths, index_N, read_out):
+        return read_out(torch.nn.Identity(), self.logits_at(input_ids_1T, segment_lengths, index_N))
+
 
 def random_predictor(vocab: int, length: int, seed: int, spread: float = 1.5) -> TablePredictor:
     """Independent logits for every canvas and place: conditionals that no joint law has."""
@@ -120,9 +123,43 @@ def token_values(predictor: TablePredictor, completion: Subset) -> dict[Subset, 
     return values
 
 
+def log_p_of(tokens: dict[Subset, dict[int, float]], drawn: Plan) -> list[np.ndarray]:
+    """log p of the scored tokens of each draw, given all that it leaves visible (`tokens` of `token_values`)."""
+    besides = drawn.also_hidden or ((),) * len(drawn.positions)
+    sets = [tuple(sorted((*scored.tolist(), *map(int, more)))) for scored, more in zip(drawn.positions, besides)]
+    return [
+        np.array([tokens[hidden][place] for place in scored.tolist()]) for hidden, scored in zip(sets, drawn.positions)
+    ]
+
+
 def elbo_by_subsets(sums: dict[Subset, float], length: int) -> float:
     """B = sum over sets of S(M) / (l C(L, l))."""
     return sum(value / (len(hidden) * math.comb(length, len(hidden))) for hidden, value in sums.items())
+
+
+def any_order_log_likelihood(tokens: dict[Subset, dict[int, float]], length: int) -> float:
+    """log of the likelihood of the random-order process, by dynamic programming over what is visible."""
+    reached = {(): 1.0}
+    for step in range(length):
+        following: dict[Subset, float] = {}
+        for visible, mass in reached.items():
+            hidden = tuple(place for place in range(length) if place not in visible)
+            for place in hidden:
+                seen = tuple(sorted((*visible, place)))
+                gain = mass * math.exp(tokens[hidden][place]) / (length - step)
+                following[seen] = following.get(seen, 0.0) + gain
+        reached = following
+    return math.log(reached[tuple(range(length))])
+
+
+def holder_bound(tokens: dict[Subset, dict[int, float]], length: int) -> float:
+    """sum_i (1 / L) log E[p(y_i | R)^L], R a uniform subset of the other places, its size uniform on 0..L-1."""
+    powers = [0.0] * length
+    for hidden, values in tokens.items():
+        probability = 1 / (length * math.comb(length - 1, len(hidden) - 1))
+        for place, log_p in values.items():
+            powers[place] += probability * math.exp(length * log_p)
+    return sum(math.log(power) for power in powers) / length
 
 
 def across_and_within(sums: dict[Subset, float], length: int) -> tuple[float, float]:

@@ -6,7 +6,16 @@ from itertools import permutations
 import numpy as np
 import pytest
 import torch
-from table_predictor import MarkovChain, Subset, elbo_by_subsets, random_predictor, set_values, token_values
+from table_predictor import (
+    MarkovChain,
+    Subset,
+    any_order_log_likelihood,
+    elbo_by_subsets,
+    holder_bound,
+    random_predictor,
+    set_values,
+    token_values,
+)
 
 TABLES = [(1, 4, 0), (2, 4, 1), (3, 6, 2), (5, 3, 3), (6, 2, 4)]  # length, vocabulary, seed
 
@@ -27,31 +36,6 @@ def elbo_by_bernoulli_integral(sums: dict[Subset, float], length: int) -> float:
         float((w * t ** (len(hidden) - 1) * (1 - t) ** (length - len(hidden))).sum()) * value
         for hidden, value in sums.items()
     )
-
-
-def any_order_log_likelihood(tokens: dict[Subset, dict[int, float]], length: int) -> float:
-    """log of the likelihood of the random-order process, by dynamic programming over what is visible."""
-    reached = {(): 1.0}
-    for step in range(length):
-        following: dict[Subset, float] = {}
-        for visible, mass in reached.items():
-            hidden = tuple(place for place in range(length) if place not in visible)
-            for place in hidden:
-                seen = tuple(sorted((*visible, place)))
-                gain = mass * math.exp(tokens[hidden][place]) / (length - step)
-                following[seen] = following.get(seen, 0.0) + gain
-        reached = following
-    return math.log(reached[tuple(range(length))])
-
-
-def holder_bound(tokens: dict[Subset, dict[int, float]], length: int) -> float:
-    """sum_i (1 / L) log E[p(y_i | R)^L], R a uniform subset of the other places, its size uniform on 0..L-1."""
-    powers = [0.0] * length
-    for hidden, values in tokens.items():
-        probability = 1 / (length * math.comb(length - 1, len(hidden) - 1))
-        for place, log_p in values.items():
-            powers[place] += probability * math.exp(length * log_p)
-    return sum(math.log(power) for power in powers) / length
 
 
 @pytest.mark.parametrize(("length", "vocab", "seed"), TABLES)

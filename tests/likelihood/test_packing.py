@@ -1,13 +1,15 @@
 """Micro-batches hold every row once and whole, side by side with rows as long, within the token budget."""
 
-from itertools import pairwise
+from dataclasses import replace
 
 import numpy as np
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from unveil.likelihood import Row, micro_batches
+from unveil.likelihood.packing import longest_row, split_by_tokens
 
 
 @st.composite
@@ -42,17 +44,54 @@ def test_every_row_is_packed_once_and_whole(rows, budget):
 
 @given(some_rows(), st.integers(1, 120))
 def test_budget_is_respected_and_used(rows, budget):
-    """Only a row longer than the budget exceeds it, alone; a batch is closed when the next row does not fit."""
-    batches = [packed.segment_lengths for packed in micro_batches(rows, budget)]
-    assert all(sum(lengths) <= budget or len(lengths) == 1 for lengths in batches)
-    assert all(sum(before) + after[0] > budget for before, after in pairwise(batches))
+    """Only a row longer than the budget exceeds it, alone; no two batches would fit into one."""
+    sizes = sorted(packed.num_tokens for packed in micro_batches(rows, budget))
+    assert all(packed.num_tokens <= budget or len(packed.order) == 1 for packed in micro_batches(rows, budget))
+    assert len(sizes) < 2 or sizes[0] + sizes[1] > budget
 
 
 @given(some_rows(), st.integers(1, 120))
 def test_rows_of_one_length_are_neighbours(rows, budget):
-    """Longest first: attention runs over each stretch of equal lengths as one dense batch."""
-    lengths = [length for packed in micro_batches(rows, budget) for length in packed.segment_lengths]
-    assert lengths == sorted(lengths, reverse=True)
+    """Longest first, ties in order: attention runs over each stretch of equal lengths as one dense batch."""
+    for packed in micro_batches(rows, budget):
+        keys = [(-length, number) for length, number in zip(packed.segment_lengths, packed.order)]
+        assert keys == sorted(keys)
+
+
+@given(some_rows(), st.integers(1, 120))
+def test_lengths_alone_decide_the_packing(rows, budget):
+    """Policy and reference, and a second run, get the same shapes."""
+    other = [replace(row, ids=row.ids + 1, response=0) for row in rows]
+    assert [p.order for p in micro_batches(rows, budget)] == [p.order for p in micro_batches(other, budget)]
+
+
+def test_a_hole_left_by_long_rows_is_filled_with_short_ones():
+    lengths = [60, 60, 60, 40, 40, 30, 20, 20, 20]
+    assert split_by_tokens(lengths, 100) == [[0, 3], [1, 4], [2, 5], [6, 7, 8]]
+
+
+@given(some_rows())
+def test_longest_row_is_the_smallest_budget_that_every_row_fits(rows):
+    longest = longest_row(rows)
+    assert all(packed.num_tokens <= longest for packed in micro_batches(rows, max(longest, 1)))
+    assert longest in {0, *(row.length for row in rows)}
+
+
+@given(some_rows(), st.integers(1, 120))
+def test_numbers_of_tokens_go_into_the_stream_and_sums_come_back(rows, budget):
+    per_row = [row.targets / 7 for row in rows]
+    for packed in micro_batches(rows, budget):
+        values_N = packed.in_stream(per_row)
+        assert torch.equal(values_N, packed.targets_N.double() / 7)
+        expected = torch.tensor([per_row[number].sum() for number in packed.order])
+        torch.testing.assert_close(packed.row_sums(values_N), expected)
+
+
+def test_numbers_for_other_tokens_are_refused():
+    rows = [Row(np.arange(5), np.array([1, 3]), np.array([1, 3]), 0, 0)]
+    [packed] = micro_batches(rows, 10)
+    with pytest.raises(ValueError, match="another number of hidden tokens"):
+        packed.in_stream([np.ones(3)])
 
 
 def test_no_rows_make_no_batch():

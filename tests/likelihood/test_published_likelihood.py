@@ -50,7 +50,7 @@ def published_size_law(length: int, batch: int) -> list[float]:
 
 def our_size_law(length: int, draws: int, exponent: float, points: int, monkeypatch) -> np.ndarray:
     """Share of the draws of each size when the hash of every stratum runs over an even grid of 64-bit numbers."""
-    shares, module = np.zeros(length), importlib.import_module("unveil.draws.plan")
+    shares, module = np.zeros(length), importlib.import_module("unveil.draws.sizes")
     for point in range(points):
         hashed = ((2 * point + 1) << 63) // points
         monkeypatch.setattr(module, "mix64", lambda _, hashed=hashed: hashed)

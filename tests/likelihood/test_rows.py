@@ -2,10 +2,11 @@
 
 import numpy as np
 import pytest
+from design_laws import ANY_COUNT
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unveil.draws import DESIGNS, plan
+from unveil.draws import plan
 from unveil.likelihood import Response, build_rows
 
 MASK = 1
@@ -14,7 +15,7 @@ ids = st.lists(st.integers(0, 5), max_size=12)
 responses = st.builds(Response, st.integers(0, 999), ids, st.lists(st.integers(0, 5), min_size=1, max_size=12), ids)
 
 
-@given(st.lists(responses, min_size=1, max_size=4), st.integers(1, 5), st.sampled_from(DESIGNS))
+@given(st.lists(responses, min_size=1, max_size=4), st.integers(1, 5), st.sampled_from(ANY_COUNT))
 def test_a_row_hides_the_planned_places_of_the_completion_and_nothing_else(batch, draws, design):
     plans = [plan(0, r.example_id, 0, r.length, draws, design) for r in batch]
     rows = build_rows(batch, plans, MASK)

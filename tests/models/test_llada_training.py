@@ -5,7 +5,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 from torch.testing import assert_close
 
-from unveil.models import LORA_TARGETS
+from unveil.models import LORA_TARGETS, Denoiser
 
 LENGTHS = [6, 6, 9]
 INDEX = torch.tensor([0, 5, 7, 20])
@@ -40,6 +40,40 @@ def test_gradient_checkpointing_gives_identical_gradients(tiny_llada, dtype, ree
     model.gradient_checkpointing_disable()
     gradients(model)
     assert len(calls) == 4
+
+
+def test_checkpointing_may_be_on_for_one_micro_batch(tiny_llada):
+    model = tiny_llada().train()
+    denoiser, calls = Denoiser(model), []
+    model.model.transformer["blocks"][0].ff_proj.register_forward_hook(lambda *_: calls.append(1))
+    expected = gradients(model)
+    found = {}
+    for on, forwards in ((True, 2), (False, 1)):
+        calls.clear()
+        model.zero_grad()
+        with denoiser.checkpointed(on):
+            loss = loss_of(model)
+        loss.backward()  # outside: the graph remembers
+        assert len(calls) == forwards
+        found = {name: p.grad.clone() for name, p in model.named_parameters()}
+        assert all(torch.equal(found[name], gradient) for name, gradient in expected.items())
+    model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    with denoiser.checkpointed():
+        pass
+    calls.clear()
+    gradients(model)
+    assert len(calls) == 2  # what was on stays on
+
+
+def test_checkpointing_a_micro_batch_keeps_less(tiny_llada):
+    model, kept = tiny_llada().train(), []
+    for on in (False, True):
+        saved: list[torch.Tensor] = []
+        hooks = torch.autograd.graph.saved_tensors_hooks(lambda x, s=saved: s.append(x) or x, lambda x: x)
+        with hooks, Denoiser(model).checkpointed(on):
+            loss_of(model)
+        kept.append(sum({x.untyped_storage().data_ptr(): x.untyped_storage().nbytes() for x in saved}.values()))
+    assert kept[1] < kept[0] / 2
 
 
 def adapted(model, **options):

@@ -8,7 +8,7 @@ from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoModelF
 
 from unveil.models.configuration_llada import LLaDAConfig
 from unveil.models.denoiser import Denoiser, unwrap
-from unveil.models.loading import check_tokenizer, load_denoiser_model, load_tokenizer
+from unveil.models.loading import check_tokenizer, load_config, load_denoiser_model, load_tokenizer
 from unveil.models.modeling_llada import LORA_TARGETS, LLaDAModelLM
 
 AutoConfig.register("llada", LLaDAConfig, exist_ok=True)
@@ -21,6 +21,7 @@ __all__ = [
     "LLaDAConfig",
     "LLaDAModelLM",
     "check_tokenizer",
+    "load_config",
     "load_denoiser_model",
     "load_tokenizer",
     "unwrap",

@@ -2,32 +2,56 @@
 
 Every batch is a flat stream `[N, ...]` of tokens cut into *runs*: `(count, length)` says that the next
 `count * length` tokens are `count` segments of `length` tokens. A padded batch [B, T] is the single run
-`(B, T)`; a packed batch has one run per stretch of equal-length neighbours. Attention never crosses a segment,
-and each run is one call of scaled-dot-product attention without mask. Pieces are cut with `split` (backward: one
+`(B, T)`; a packed batch has one run per stretch of equal-length neighbours. Attention never crosses a segment.
+
+Two back ends compute it. Scaled-dot-product attention, one call without mask per run, works on any device and is
+what the other is measured against. On CUDA, in bfloat16 or float16, a variable-length flash kernel (`varlen`) takes
+all segments in one call; a stream of many different lengths needs it. Pieces are cut with `split` (backward: one
 `cat`), never by slicing, whose backward writes a stream-sized tensor of zeros for every piece.
 """
 
-from collections.abc import Sequence
-from itertools import groupby
+from collections.abc import Callable, Sequence
+from itertools import accumulate, groupby
+from typing import ParamSpec, TypeVar, cast
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from unveil.models.varlen import refusal, varlen_attention
+
 Runs = tuple[tuple[int, int], ...]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def untraced(function: Callable[P, R]) -> Callable[P, R]:
+    """`torch.compile` calls it as it is: what depends on the lengths of a batch would be a graph for each of them."""
+    return cast(Callable[P, R], torch.compiler.disable(function))
 
 
 class Layout:
-    """What all blocks of one forward share: runs, the mask of a padded batch, the rotary tables.
+    """What all blocks of one forward share: runs, the mask of a padded batch, the rotary tables, the back end.
+
+    `attention` is "auto", "sdpa" or a name that `varlen` knows; the kernels of the latter read `cu_seqlens`
+    (int32 [segments + 1]: where segments start and end) and `longest`.
 
     A plain class on purpose: FSDP casts the floating-point tensors that it finds in the arguments of a block, and
     the tables must keep their precision.
     """
 
-    def __init__(self, runs: Runs, mask: Tensor | None, cos: Tensor, sin: Tensor) -> None:
+    def __init__(self, runs: Runs, mask: Tensor | None, cos: Tensor, sin: Tensor, attention: str = "sdpa") -> None:
         self.runs = runs
+        self.one_run = len(runs) == 1
         self.mask = mask  # [B, 1, 1, T], True = visible key; None when all are
         self.cos, self.sin = cos, sin  # [N, 1, head_dim / 2]
+        self.attention = attention
+        self.longest = max(length for _, length in runs)
+        self.cu_seqlens = None
+        if attention != "sdpa" and mask is None and (cos.is_cuda or attention != "auto"):
+            ends = accumulate((length for count, length in runs for _ in range(count)), initial=0)
+            self.cu_seqlens = torch.tensor(list(ends), dtype=torch.int32, device=cos.device)
 
 
 def lay_out(
@@ -88,11 +112,31 @@ def attend(q_NHD: Tensor, k_NGD: Tensor, v_NGD: Tensor, layout: Layout, dropout:
 
     Fewer key-value heads than query heads (G < H) are shared, each by H / G neighbouring query heads.
     """
-    if len(layout.runs) == 1:
+    if _takes_varlen(q_NHD, layout, dropout):
+        cu_seqlens = layout.cu_seqlens.to(q_NHD.device)  # type: ignore[union-attr]
+        return varlen_attention(layout.attention, q_NHD, k_NGD, v_NGD, cu_seqlens, layout.longest).flatten(1)
+    if layout.one_run:
         return _attend_run(q_NHD, k_NGD, v_NGD, layout.runs[0], layout.mask, dropout)
+    return _attend_by_run(q_NHD, k_NGD, v_NGD, layout, dropout)
+
+
+def _takes_varlen(q_NHD: Tensor, layout: Layout, dropout: float) -> bool:
+    """A kernel asked for by name is used or refused; on its own it is taken where it works and lengths differ."""
+    if layout.cu_seqlens is None:
+        return False
+    reason = refusal(layout.attention, q_NHD, dropout)
+    if layout.attention == "auto":
+        return reason is None and not layout.one_run
+    if reason is not None:
+        raise ValueError(f"attn_implementation={layout.attention!r} {reason}; leave it out or give sdpa")
+    return True
+
+
+@untraced
+def _attend_by_run(q: Tensor, k: Tensor, v: Tensor, layout: Layout, dropout: float) -> Tensor:
     sizes = [count * length for count, length in layout.runs]
-    pieces = zip(q_NHD.split(sizes), k_NGD.split(sizes), v_NGD.split(sizes), layout.runs)
-    return torch.cat([_attend_run(q, k, v, run, None, dropout) for q, k, v, run in pieces])
+    pieces = zip(q.split(sizes), k.split(sizes), v.split(sizes), layout.runs)
+    return torch.cat([_attend_run(*piece, None, dropout) for piece in pieces])
 
 
 def _attend_run(q: Tensor, k: Tensor, v: Tensor, run: tuple[int, int], mask: Tensor | None, dropout: float) -> Tensor:

@@ -6,12 +6,15 @@ packed input, and how deep it is wrapped (LoRA, distributed, compiled).
 """
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 from itertools import accumulate
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
 from unveil.errors import UserError
@@ -96,6 +99,49 @@ class Denoiser:
             out = self.model(input_ids=input_ids_1T, segment_lengths=segment_lengths, logits_to_keep=index_N)
             return out.logits[0]
         return self._logits_by_length(input_ids_1T, segment_lengths, index_N)
+
+    def read_out_at(
+        self,
+        input_ids_1T: Tensor,
+        segment_lengths: Sequence[int],
+        index_N: Tensor,
+        read_out: Callable[[nn.Module, Tensor], Any],
+    ) -> Any:
+        """`read_out(head, hidden [..., D])` at positions `index_N` of the packed stream, called inside `forward`.
+
+        A network that does not take `read_out` computes its logits [N, V], and an `Identity` stands for its head.
+        """
+        if not (self.packs and self._accepts("read_out")):
+            return read_out(nn.Identity(), self.logits_at(input_ids_1T, segment_lengths, index_N))
+        if self.logit_shift:
+            index_N = self._shifted(index_N, segment_lengths)
+        out = self.model(
+            input_ids=input_ids_1T, segment_lengths=segment_lengths, logits_to_keep=index_N, read_out=read_out
+        )
+        return out.logits
+
+    @contextmanager
+    def checkpointed(self, on: bool = True) -> Iterator[None]:
+        """Inside, a training-mode forward keeps the inputs of its blocks only; backward (in or out of the context)
+        recomputes the rest: for a row that does not fit by itself.
+
+        A network without transformers' checkpointing layers, or one where checkpointing is on already, stays as it is.
+        """
+        modules = unwrap(self.model).modules() if on else ()
+        layers: list[Any] = [m for m in modules if getattr(m, "gradient_checkpointing", None) is False]
+        replaced = [layer.__dict__.get("_gradient_checkpointing_func") for layer in layers]
+        for layer in layers:
+            layer.gradient_checkpointing = True
+            layer._gradient_checkpointing_func = partial(checkpoint, use_reentrant=False)
+        try:
+            yield
+        finally:
+            for layer, function in zip(layers, replaced):
+                layer.gradient_checkpointing = False
+                if function is None:
+                    del layer._gradient_checkpointing_func
+                else:
+                    layer._gradient_checkpointing_func = function
 
     def _accepts(self, argument: str) -> bool:
         # The class's own forward: accelerate replaces the instance's by a wrapper without signature.

@@ -45,6 +45,18 @@ def load_tokenizer(name_or_path: str | Path, revision: str | None = None) -> Pre
         raise UserError(f"{name}: the tokenizer cannot be loaded ({_first_line(error)}); check its files") from error
 
 
+def load_config(name_or_path: str | Path, revision: str | None = None) -> PretrainedConfig:
+    """The configuration alone, without weights; of a folder of LoRA adapters, that of its base model.
+
+    Raises `UserError` for a name that leads nowhere, an unreadable file or an unknown architecture.
+    """
+    name = _existing(name_or_path)
+    if not _is_adapter(name):
+        return _load_config(name, revision)
+    base, base_revision = _base_of(name)
+    return load_config(base, base_revision)
+
+
 def load_denoiser_model(
     name_or_path: str | Path,
     dtype: str | torch.dtype | None = None,
@@ -63,10 +75,10 @@ def load_denoiser_model(
         model = _load_with_adapter(name, dtype, attn_implementation)
     else:
         config = _load_config(name, revision)
-        if isinstance(config, LLaDAConfig) and attn_implementation not in (None, "sdpa"):
+        if isinstance(config, LLaDAConfig) and not LLaDAModelLM.knows_attention(attn_implementation):
             raise UserError(
-                f"--attn_implementation {attn_implementation}: LLaDA always uses torch's scaled-dot-product "
-                "attention; leave the flag out or give sdpa"
+                f"--attn_implementation {attn_implementation}: LLaDA computes attention with torch's sdpa or varlen "
+                "or with a flash-attention; leave the flag out (the best that fits is taken) or give sdpa"
             )
         if Path(name).is_dir():
             _check_weight_files(Path(name))
@@ -233,8 +245,9 @@ def _is_adapter(name: str) -> bool:
     return (folder / "adapter_config.json").is_file() and not (folder / "config.json").is_file()
 
 
-def _load_with_adapter(name: str, dtype: str | torch.dtype | None, attn_implementation: str | None) -> PreTrainedModel:
-    from peft import PeftConfig, PeftModel  # heavy, and only needed here
+def _base_of(name: str) -> tuple[str, str | None]:
+    """The base model that a folder of adapters names, and its revision."""
+    from peft import PeftConfig  # heavy, and only needed here
 
     try:
         adapter = PeftConfig.from_pretrained(name)
@@ -243,7 +256,14 @@ def _load_with_adapter(name: str, dtype: str | torch.dtype | None, attn_implemen
         raise UserError(f"{name}: adapter_config.json cannot be read ({_first_line(error)}); save it again") from error
     if not base:
         raise UserError(f"{name}: adapter_config.json names no base model; fill in base_model_name_or_path")
-    model = load_denoiser_model(base, dtype, adapter.revision, attn_implementation)
+    return base, adapter.revision
+
+
+def _load_with_adapter(name: str, dtype: str | torch.dtype | None, attn_implementation: str | None) -> PreTrainedModel:
+    from peft import PeftModel
+
+    base, revision = _base_of(name)
+    model = load_denoiser_model(base, dtype, revision, attn_implementation)
     try:
         merged = PeftModel.from_pretrained(model, name).merge_and_unload()  # type: ignore[operator]
         return merged.requires_grad_(True)  # peft had frozen the base, but this is one model now

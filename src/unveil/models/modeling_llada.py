@@ -6,8 +6,8 @@ so that published weights load as they are. Inside the network a batch is a flat
 """
 
 import math
-from collections.abc import Sequence
-from typing import NoReturn, cast
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn, cast
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +17,7 @@ from transformers import initialization as init
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_outputs import BaseModelOutput, MaskedLMOutput
 
-from unveil.models.attention import Layout, attend, lay_out, rotary_tables, rotate
+from unveil.models.attention import Layout, attend, lay_out, rotary_tables, rotate, untraced
 from unveil.models.configuration_llada import LLaDAConfig
 
 # The linear layers of the blocks, for `peft.LoraConfig(target_modules=LORA_TARGETS)`. The bare name `ff_out` would
@@ -119,9 +119,7 @@ class LLaDAModel(nn.Module):
             raise ValueError("give exactly one of input_ids and inputs_embeds")
         x_BTD = self.transformer["wte"](input_ids) if inputs_embeds is None else inputs_embeds
         batch, length, width = x_BTD.shape
-        runs, mask, positions_N = lay_out(batch, length, segment_lengths, attention_mask, position_ids, x_BTD.device)
-        dtype = torch.promote_types(x_BTD.dtype, torch.float32) if config.rope_full_precision else x_BTD.dtype
-        layout = Layout(runs, mask, *rotary_tables(positions_N, config.head_dim, config.rope_theta, dtype))
+        layout = self._lay_out(x_BTD, segment_lengths, attention_mask, position_ids)
 
         x_ND = x_BTD.reshape(-1, width)
         if config.input_emb_norm:
@@ -147,6 +145,20 @@ class LLaDAModel(nn.Module):
             last_hidden_state=hidden, hidden_states=(*collected, hidden) if output_hidden_states else None
         )
 
+    @untraced
+    def _lay_out(
+        self,
+        x_BTD: Tensor,
+        segment_lengths: Sequence[int] | None,
+        attention_mask: Tensor | None,
+        position_ids: Tensor | None,
+    ) -> Layout:
+        config, (batch, length, _) = self.config, x_BTD.shape
+        runs, mask, positions_N = lay_out(batch, length, segment_lengths, attention_mask, position_ids, x_BTD.device)
+        dtype = torch.promote_types(x_BTD.dtype, torch.float32) if config.rope_full_precision else x_BTD.dtype
+        tables = rotary_tables(positions_N, config.head_dim, config.rope_theta, dtype)
+        return Layout(runs, mask, *tables, attention=cast(str, config._attn_implementation))
+
 
 class LLaDAModelLM(PreTrainedModel):
     """LLaDA with its head, as `AutoModel`, `AutoModelForMaskedLM` and `AutoModelForCausalLM` load it."""
@@ -157,6 +169,7 @@ class LLaDAModelLM(PreTrainedModel):
     main_input_name = "input_ids"
     supports_gradient_checkpointing = True
     _supports_sdpa = True
+    _supports_flash_attn = True
     _no_split_modules = ["LLaDABlock"]  # noqa: RUF012 (transformers' name and type)
     _tied_weights_keys = {"model.transformer.ff_out.weight": "model.transformer.wte.weight"}  # noqa: RUF012
 
@@ -177,6 +190,7 @@ class LLaDAModelLM(PreTrainedModel):
         output_attentions: bool | None = None,
         output_hidden_states: bool | None = None,
         return_dict: bool | None = None,
+        read_out: Callable[[nn.Module, Tensor], Any] | None = None,
     ) -> MaskedLMOutput | tuple[Tensor, ...]:
         """Logits of every token given all the others.
 
@@ -186,6 +200,8 @@ class LLaDAModelLM(PreTrainedModel):
 
         `logits_to_keep`: 0 keeps all positions, n > 0 the last n, a LongTensor [M] those positions of every row;
         logits are computed only there, [B, M, embedding_size].
+        `read_out(head, hidden [B, M, d_model])` replaces the head, and what it returns the logits: a likelihood that
+        never holds all logits can so run inside `forward`, where the hooks of distributed wrappers expect it.
         `labels` and `output_attentions` exist for wrappers that pass None (the loss lives in `unveil.objectives`).
         """
         if labels is not None or output_attentions:
@@ -205,7 +221,8 @@ class LLaDAModelLM(PreTrainedModel):
         hidden = out.last_hidden_state
         if output_hidden_states and keep is not None:
             hidden = hidden.index_select(1, keep)
-        logits = self.get_output_embeddings()(hidden)
+        head = self.get_output_embeddings()
+        logits = head(hidden) if read_out is None else read_out(head, hidden)
         result = MaskedLMOutput(logits=logits, hidden_states=out.hidden_states)
         return result if return_dict is None or return_dict else result.to_tuple()
 
@@ -220,6 +237,22 @@ class LLaDAModelLM(PreTrainedModel):
 
     def set_output_embeddings(self, new_embeddings: nn.Module) -> None:
         self.model.transformer["ff_out"] = new_embeddings
+
+    @staticmethod
+    def knows_attention(name: str | None) -> bool:
+        """Whether `attn_implementation` may have this name."""
+        return name in (None, "auto", "sdpa", "varlen") or "flash" in name
+
+    def get_correct_attn_implementation(self, requested_attention: str | None, is_init_check: bool = False) -> str:
+        """Of nothing "auto"; otherwise "auto", "sdpa", "varlen" or a flash-attention as transformers names it."""
+        if requested_attention in (None, "auto", "sdpa", "varlen"):
+            return requested_attention or "auto"
+        if not self.knows_attention(requested_attention):
+            raise ValueError(
+                f"attn_implementation={requested_attention!r} is not known to LLaDA; leave it out or give sdpa, "
+                "varlen, flash_attention_2, flash_attention_3 or a flash-attention kernel of the hub"
+            )
+        return super().get_correct_attn_implementation(requested_attention, is_init_check)
 
     @classmethod
     def can_generate(cls) -> bool:
