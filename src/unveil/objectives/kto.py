@@ -3,7 +3,7 @@
     r_i  = B_theta(y_i | x_i) - B_ref(y_i | x_i)          same draws in both terms, nats
     b0   = stop_gradient(mean_j r_j)                      over the whole optimizer batch
     u_i  = beta (r_i - b0)
-    loss = mean_i lambda_i (1 - sigmoid(s_i u_i))         s_i = +1 desirable, -1 undesirable
+    loss = mean_i lambda_i (1 - sigma(s_i u_i))           s_i = +1 desirable, -1 undesirable
 
 At theta = reference every r is 0, the loss is mean(lambda) / 2 and every slope has the size lambda beta / 4.
 """
@@ -15,9 +15,12 @@ import torch
 from torch import Tensor
 
 from unveil.errors import UserError
-from unveil.objectives.interface import Algebra, Feedback, Likelihoods
+from unveil.objectives.algebra import Algebra
+from unveil.objectives.interface import Feedback, Likelihoods, Shape, neutral
+from unveil.objectives.pointwise import mean_over
+from unveil.objectives.rewards import LogRatio
 
-Baseline = Literal["batch", "zero", "kl"]
+Baseline = Literal["batch", "zero", "kl", "trl_kl"]
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,9 @@ class KTO(Algebra):
     desirable_weight: float = 1.0
     undesirable_weight: float = 1.0
     baseline: Baseline = "batch"
+    shape: Shape = "unpaired"
+
+    needs_reference = True
 
     def __post_init__(self) -> None:
         if not self.beta > 0:
@@ -37,27 +43,34 @@ class KTO(Algebra):
         if self.baseline not in get_args(Baseline):
             raise UserError(f"--baseline {self.baseline}: unknown; choose one of {', '.join(get_args(Baseline))}")
 
-    needs_reference = True
+    @property
+    def reward(self) -> LogRatio:
+        return LogRatio(self.beta)
 
     def __call__(self, likelihoods: Likelihoods, feedback: Feedback) -> Tensor:
         """Loss per prompt `[...]`, the mean over its candidates that are not masked."""
-        margins = likelihoods.margins()
-        mask = torch.ones_like(margins) if feedback.mask is None else feedback.mask.to(margins.dtype)
-        desirable = feedback.relevance > 0
+        likelihoods, feedback = neutral(likelihoods, feedback)
+        margins, real, desirable = likelihoods.margins(), feedback.real(), feedback.relevance > 0
         sign = torch.where(desirable, 1.0, -1.0).to(margins.dtype)
         weight = torch.where(desirable, self.desirable_weight, self.undesirable_weight).to(margins.dtype)
-        shifted = self.beta * (margins - self.shift(margins, mask))
-        losses = weight * torch.sigmoid(-sign * shifted)
-        return (losses * mask).sum(dim=-1) / mask.sum(dim=-1).clamp(min=1)
+        shifted = self.beta * (margins - self.shift(margins, real, likelihoods.mismatched))
+        return mean_over(real, weight * torch.sigmoid(-sign * shifted))
 
-    def shift(self, margins: Tensor, mask: Tensor | None = None) -> Tensor:
+    def shift(self, margins: Tensor, mask: Tensor | None = None, mismatched: Tensor | None = None) -> Tensor:
         """The baseline b0, nats: detached, one number for the whole optimizer batch.
 
         `batch` is the mean margin; `kl` the same but never below 0, so that the loss stops rewarding a
-        fall of both classes; `zero` is 0.
+        fall of both classes; `trl_kl` the mean of `mismatched`, never below 0; `zero` is 0.
         """
         if self.baseline == "zero":
             return margins.new_zeros(())
+        if self.baseline == "trl_kl":
+            if mismatched is None:
+                raise UserError(
+                    "--baseline trl_kl: needs the margins of answers under other prompts, which were not computed; "
+                    "give --baseline kl, which needs none"
+                )
+            return mismatched.detach().to(margins.dtype).mean().clamp(min=0)
         mask = torch.ones_like(margins) if mask is None else mask.to(margins.dtype)
         if mask.sum() < 2:
             raise UserError(
@@ -76,14 +89,21 @@ def kto(
 ) -> KTO:
     """ELBO-KTO with the paper's defaults.
 
+    `L = lambda (1 - sigma(s beta (u - b0)))`, arXiv 2510.23658; beta 0.1 and lambda 1 are the paper's.
+
+    Noise: the sigmoid saturates, so noise biases it either way. Under `batch` the baseline takes away the noise that
+    all margins share; under `trl_kl` it brings noise of its own, with the error of a mean over the batch.
+
     Args:
         beta: inverse temperature, per nat of summed margin (paper: 0.1).
         desirable_weight: lambda of thumbs up.
         undesirable_weight: lambda of thumbs down.
-        baseline: `batch` (the paper), `zero`, or `kl` (a remedy for likelihood displacement, not in the
-            paper).
+        baseline: `batch` (the paper), `zero`, `kl` (a remedy for likelihood displacement, not in the paper), or
+            `trl_kl` (KTO of arXiv 2402.01306 as in TRL: the clamped mean margin of answers put under other prompts,
+            given as `Likelihoods.mismatched`).
 
     Raises:
-        UserError: a value out of range; when called, a batch of one with a batch baseline.
+        UserError: a value out of range; when called, a batch of one with a batch baseline, or `trl_kl` without
+            mismatched margins.
     """
     return KTO(beta, desirable_weight, undesirable_weight, baseline)

@@ -9,26 +9,43 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from unveil.objectives.interface import Algebra, Feedback, Likelihoods
+from unveil.objectives.algebra import Algebra
+from unveil.objectives.interface import Feedback, Likelihoods, Shape, neutral
+from unveil.objectives.pointwise import mean_over
+from unveil.objectives.rewards import LogLikelihood
 
 
 @dataclass(frozen=True)
 class SFT(Algebra):
-    """`-B_theta / L` of desirable answers, 0 for the others; `[...]`, nats per token."""
+    """`-B_theta / L` of liked answers (their mean, if a prompt has several), 0 without one; `[...]`, nats per token.
+
+    Liked are thumbs up, and of several candidates the best ones: grades have no zero.
+    """
+
+    shape: Shape = "unpaired"
 
     needs_reference = False
+    reward = LogLikelihood(per_token=True)
 
     def __call__(self, likelihoods: Likelihoods, feedback: Feedback) -> Tensor:
-        if likelihoods.length is None:
-            raise ValueError("the SFT term is per token and needs the number of scored tokens")
-        liked = (feedback.relevance > 0).to(likelihoods.policy.dtype)
-        if feedback.mask is not None:
-            liked = liked * feedback.mask.to(liked.dtype)
-        per_token = -likelihoods.policy / likelihoods.length.clamp(min=1)
-        per_token = torch.where(liked > 0, per_token, torch.zeros_like(per_token))
-        return per_token.sum(dim=-1) / liked.sum(dim=-1).clamp(min=1)
+        likelihoods, feedback = neutral(likelihoods, feedback)
+        return mean_over(_liked(feedback), -self.reward(likelihoods))
+
+
+def _liked(feedback: Feedback) -> Tensor:
+    """Boolean `[..., K]`: relevance above 0 where a prompt has one answer, else the largest of a list that differs."""
+    real, relevance = feedback.real(), feedback.relevance
+    best = torch.where(real, relevance, -torch.inf).amax(dim=-1, keepdim=True)
+    worst = torch.where(real, relevance, torch.inf).amin(dim=-1, keepdim=True)
+    single = real.sum(dim=-1, keepdim=True) == 1
+    return real & torch.where(single, relevance > 0, (relevance == best) & ((best > worst) | (best > 0)))
 
 
 def sft() -> SFT:
-    """The SFT term; scale it: `kto() + 0.05 * sft()`."""
+    """`-B_theta / L` of liked answers; scale it: `kto() + 0.05 * sft()`.
+
+    LLaDA's fine-tuning loss per token (arXiv 2502.09992), the mean over answers and not over tokens. No parameters.
+
+    Noise: linear in B, so the estimate and its gradient are unbiased whatever the number of draws.
+    """
     return SFT()
