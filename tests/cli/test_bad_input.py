@@ -91,7 +91,7 @@ FLAGS = {
         ["--model_name_or_path", "./nowhere"],
         "'./nowhere': there is no such folder; check --model_name",
     ),
-    "unknown objective": (["--objective", "dpo2"], "--objective dpo2: unknown; choose kto"),
+    "unknown objective": (["--objective", "dpo2"], "--objective dpo2: unknown; choose one of kto, dpo, vrpo"),
     "unknown baseline": (["--baseline", "median"], "--baseline median: unknown; choose one of"),
     "beta of zero": (["--beta", "0"], "--beta 0.0: must be above 0"),
     "no draws": (["--num_draws", "0"], "--num_draws 0: at least 1 is needed"),

@@ -34,7 +34,7 @@ def test_thumbs_move_the_model_and_leave_a_whole_folder(train, out, base):
     assert record["steps"] == 3
     assert record["arguments"]["end_of_answer"] == "one_eos"
     assert record["model"] == record["reference"] == base
-    assert record["thumbs"] == {"desirable": 6, "undesirable": 6}
+    assert record["feedback"] == {"desirable": 6, "undesirable": 6}
     assert record["results"]["loss"] == pytest.approx(read_rows(out / "metrics.jsonl")[2]["loss"])
     assert "6 desirable (mean length" in printed
     assert "plan: 3 steps of 4 answers (1 x 12 rows), 4 draws per answer, 3 passes per draw" in printed
@@ -47,7 +47,7 @@ def test_pairs_are_taken_apart_and_held_out_pairs_are_ranked(train, pairs, out):
     assert code == 0
     assert f"{pairs}: 4 pairs are taken apart into 8 thumbs" in printed
     record = run_record(out)
-    assert record["thumbs"] == {"desirable": 4, "undesirable": 4}
+    assert record["feedback"] == {"desirable": 4, "undesirable": 4}
     assert 0 <= record["results"]["eval_rewards/accuracies"] <= 1
     lines = read_rows(out / "metrics.jsonl")
     assert [line["step"] for line in lines if "eval_loss" in line] == [2]
@@ -130,7 +130,7 @@ def test_replay_rows_are_rehearsed(train, tmp_path, out):
 @pytest.mark.filterwarnings("default::unveil.errors.UserInputWarning")
 def test_some_thumbs_of_each_kind_may_be_kept(train, out):
     train("--n_desirable", 4, "--n_undesirable", 0.5)
-    assert run_record(out)["thumbs"] == {"desirable": 4, "undesirable": 3}
+    assert run_record(out)["feedback"] == {"desirable": 4, "undesirable": 3}
 
 
 def test_overwriting_leaves_nothing_of_the_earlier_run(train, out):

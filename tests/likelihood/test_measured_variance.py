@@ -39,7 +39,7 @@ from unveil.models import Denoiser
 
 COMPLETION = (2, 0, 1, 1)
 LENGTH = len(COMPLETION)
-REPLICATES = 2000
+REPLICATES = 1200
 
 
 class TrainableTable(TablePredictor):
@@ -83,26 +83,41 @@ def test_variance_of_the_elbo_is_that_of_enumeration(design):
 
 @pytest.mark.parametrize("combiner", ["ht", "hajek", "crossfit_difference"])
 @pytest.mark.parametrize("design", LAWS)
-def test_errors_of_margins_are_those_of_enumeration_with_bias(design, combiner):
-    policy, reference = models()
-    tokens = [token_values(model, COMPLETION) for model in (policy, reference)]
-    truth = np.subtract(*(elbo_by_subsets(set_values(model, COMPLETION), LENGTH) for model in (policy, reference)))
-    error = 0.0
-    for probability, drawn in LAWS[design]():
-        ours, theirs = (log_p_of(table, drawn) for table in tokens)
-        weights = token_weights(drawn, LENGTH, combiner)
-        estimate = sum(float(w @ (p - q)) for w, p, q in zip(weights, ours, theirs))
-        error += probability * (estimate - truth) ** 2
+def test_squared_errors_are_those_of_enumeration_with_their_bias(design, combiner):
     found = [measured(Draws(name, 2), combiners=("ht", combiner)) for name in dict.fromkeys(("iid", design))]
-    compared = compare(found)
-    chosen = compared.find(design, 2, combiner)
+    chosen = compare(found).find(design, 2, combiner)
     assert chosen is not None
-    values = found[-1].margin_CNR[-1, 0]
-    sampling = ((values - truth) ** 2).std() / len(values) ** 0.5
-    pooled = found[0].margin_CNR[0, 0]
-    # The squared bias is against a pooled mean, which has an error of its own.
-    slack = 2 * abs(values.mean() - truth) * pooled.std() / len(pooled) ** 0.5
-    assert abs(chosen.margin_N[0] - error) < 4 * (sampling + slack)
+    exact = exact_squared_errors(design, combiner)
+    for name, values, (error, truth) in zip(("elbo", "margin"), (found[-1].elbo_CNR, found[-1].margin_CNR), exact):
+        sampling = ((values[-1, 0] - truth) ** 2).std() / REPLICATES**0.5
+        # The squared bias is against a pooled mean, which has an error of its own.
+        pooled = (found[0].elbo_CNR if name == "elbo" else found[0].margin_CNR)[0, 0].std() / REPLICATES**0.5
+        slack = 2 * abs(values[-1, 0].mean() - truth) * pooled
+        assert abs(getattr(chosen, f"{name}_N")[0] - error) < 4 * (sampling + slack), name
+
+
+def exact_squared_errors(design: str, combiner: str) -> list[tuple[float, float]]:
+    """(E (estimate - truth)^2, truth) of B and of the margin."""
+    policy, reference = models()
+    tables = [token_values(model, COMPLETION) for model in (policy, reference)]
+    ours, theirs = (elbo_by_subsets(set_values(model, COMPLETION), LENGTH) for model in (policy, reference))
+    truths, errors = np.array([ours, ours - theirs]), np.zeros(2)
+    for probability, drawn in LAWS[design]():
+        weights = np.concatenate(token_weights(drawn, LENGTH, combiner))
+        p, q = (np.concatenate(log_p_of(table, drawn)) for table in tables)
+        errors += probability * (np.array([weights @ p, weights @ (p - q)]) - truths) ** 2
+    return list(zip(errors.tolist(), truths.tolist()))
+
+
+def test_the_bias_of_hajek_is_seen():
+    """A token that no draw covers counts nothing, so that |B| comes out too small."""
+    found = measured(Draws("iid", 2), combiners=("ht", "hajek"))
+    error, truth = exact_squared_errors("iid", "hajek")[0]
+    hajek = compare([found]).estimators[1]
+    spread = found.elbo_CNR[1, 0].var(ddof=1)
+    assert error > 1.5 * spread
+    assert hajek.elbo_N[0] > 1.5 * spread
+    assert abs(found.elbo_CNR[1, 0].mean()) < 0.9 * abs(truth)
 
 
 @pytest.mark.parametrize("design", LAWS)
@@ -116,12 +131,12 @@ def test_trace_of_the_gradient_is_that_of_enumeration(design):
         square += probability * float(gradient.square().sum())
     exact = square - float(mean.square().sum())
     found = measure(
-        policy, policy, [Response(3, (), COMPLETION)], Draws(design, 2), ("ht",), 2, 5, GradientRequest(1500)  # type: ignore
+        policy, policy, [Response(3, (), COMPLETION)], Draws(design, 2), ("ht",), 2, 5, GradientRequest(800)  # type: ignore
     ).gradient  # fmt: skip
     assert found is not None
-    assert found.trace_CN[0, 0] == pytest.approx(exact, rel=0.08)
+    assert found.trace_CN[0, 0] == pytest.approx(exact, rel=0.12)
     even, odd = found.sketch_CN2S[0, 0]
-    assert float(even @ odd) == pytest.approx(float(mean.square().sum()), rel=0.15)
+    assert float(even @ odd) == pytest.approx(float(mean.square().sum()), rel=0.2)
 
 
 def _set_gradients(policy: TrainableTable) -> dict[tuple[int, ...], torch.Tensor]:

@@ -28,8 +28,8 @@ def test_a_run_that_diverges_saves_the_last_good_state(trainer_of, rows, tiny_ll
     )
     plain = trainer._scored
 
-    def broken(batch, epoch):
-        records = plain(batch, epoch)
+    def broken(batch, epoch, number=0):
+        records = plain(batch, epoch, number)
         if trainer.state.global_step == 2:
             return [record.__class__(**{**record.__dict__, "policy": math.nan}) for record in records]
         return records

@@ -7,6 +7,7 @@ import pytest
 import torch
 from datasets import Dataset
 
+from unveil.objectives import kto
 from unveil.training import PreferenceConfig, SFTConfig, SFTTrainer, objective_of
 
 
@@ -72,14 +73,15 @@ def test_flags_give_the_objective_that_they_name():
     flags = {"beta": 0.3, "sft_weight": 0.2, "baseline": "zero", "desirable_weight": 2}
     config = PreferenceConfig(output_dir="x", use_cpu=True, **flags)
     objective = objective_of(config)
-    ((one, kto_term), (_, scaled)) = objective.terms
+    ((one, kto_term), (factor, _)) = objective.terms
     assert (one, kto_term.beta, kto_term.baseline, kto_term.desirable_weight) == (1.0, 0.3, "zero", 2)
-    assert scaled.terms[0][0] == 0.2
+    assert factor == 0.2
 
 
 def test_paper_defaults_of_the_optimizer_are_the_defaults():
     config = PreferenceConfig(output_dir="x", use_cpu=True)
     assert (config.learning_rate, config.adam_beta1, config.adam_beta2, config.weight_decay) == (1e-6, 0.9, 0.95, 0.01)
-    assert (config.beta, config.num_train_epochs, config.max_grad_norm, config.warmup_steps) == (0.1, 1.0, 1.0, 0.03)
+    assert (config.num_train_epochs, config.max_grad_norm, config.warmup_steps) == (1.0, 1.0, 0.03)
+    assert objective_of(config) == kto(beta=0.1, desirable_weight=1.0, undesirable_weight=1.0, baseline="batch")
     assert config.lr_scheduler_type == "cosine"
     assert config.bf16 is torch.cuda.is_available()

@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+from one_pass import first_step, make_groups, perturbed, relative_gap
 
 from unveil.models import load_denoiser_model
 from unveil.training import add_adapters
@@ -48,6 +49,25 @@ def test_cached_reference_trains_to_the_same_weights_as_a_live_one(trainer_of, r
         runs.append((torch.cat([p.flatten() for p in model.parameters()]), trainer.evaluate()["eval_loss"]))
     torch.testing.assert_close(runs[0][0], runs[1][0], rtol=1e-9, atol=1e-12)
     assert runs[0][1] == pytest.approx(runs[1][1], rel=1e-9)
+
+
+@pytest.mark.parametrize("objective", ["dpo", "ld_dpo"])
+def test_cached_values_tell_the_pairs_of_one_list_apart(trainer_of, tiny_llada, objective):
+    """An answer shares the mask sizes of the pair it stands in, and under LD-DPO the length of its partner."""
+    reference = tiny_llada(vocab_size=24, dtype=torch.float64)
+    policy, three = perturbed(reference), make_groups(2, "lists")[1]["responses"]
+    for response, length in zip(three, (12, 3, 7)):
+        response["completion_ids"] = list(range(4, 4 + length))
+    pairs = [
+        {"example_id": three[a]["example_id"], "responses": [three[a], three[b]], "relevance": [1.0, 0.0]}
+        for a, b in ((0, 1), (0, 2), (2, 1))
+    ]
+    live, cached = (
+        first_step(trainer_of, policy, reference, pairs, objective=objective, precompute_ref_log_probs=value)
+        for value in (False, True)
+    )
+    assert cached.loss == pytest.approx(live.loss, rel=1e-12)
+    assert relative_gap(cached.grads, live.grads) < 1e-12
 
 
 def test_fresh_draws_differ_between_epochs_and_fixed_ones_do_not(trainer_of, rows):

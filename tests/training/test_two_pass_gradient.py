@@ -91,6 +91,7 @@ def test_two_pass_gradient_equals_one_pass_gradient(tiny_llada, trainer_of, rows
     assert relative_gap(grads, expected) < 1e-10
 
 
+@pytest.mark.filterwarnings("ignore:--tokens_per_batch 1")
 @pytest.mark.parametrize(
     "cut",
     [

@@ -23,7 +23,8 @@ from unveil.errors import UserError, name_rows
 from unveil.likelihood import Response, score, standard_error
 from unveil.models import Denoiser
 from unveil.training import tokenize
-from unveil.training.preference_metrics import Scored, pair_accuracy, ranking_accuracy
+from unveil.training.preference_metrics import pair_accuracy, ranking_accuracy
+from unveil.training.scored import Scored
 from unveil.training.surrogate_trainer import EVALUATION_EPOCH
 
 DESCRIPTION = """Estimate the ELBO (a lower bound of the log-likelihood, in nats) of every answer given its prompt, with
@@ -194,8 +195,17 @@ def summary(results: list[dict[str, Any]]) -> list[str]:
                 lines.append(f"mean margin of {kinds[label]} {_mean(margins)} nats ({len(margins)} answers)")
     if "margin" in results[0] and "label" in results[0]:
         records = [
-            Scored(row["example_id"], row["label"], row["tokens"], row["elbo"], row["reference_elbo"], 0.0)
-            for row in results
+            Scored(
+                row["example_id"],
+                (0, 0, place),
+                float(row["label"]),
+                row["label"],
+                row["tokens"],
+                row["elbo"],
+                row["reference_elbo"],
+                0.0,
+            )
+            for place, row in enumerate(results)
         ]
         for name, value in (ranking_accuracy(records) | pair_accuracy(records)).items():
             what = "pairs" if name.endswith("accuracies") else "thumbs (area under the curve)"

@@ -11,11 +11,15 @@ from unveil.errors import UserError, UserInputWarning
 
 COMMANDS = {
     "demo": "align the shipped model from human ratings of film reviews: the whole path in minutes on a CPU",
-    "train": "align a model from thumbs up/down or pairs (ELBO-KTO)",
+    "train": "align a model from thumbs up/down, pairs or lists (ELBO-KTO, VRPO, ...)",
+    "objectives": "the preference objectives, their data, arguments and papers",
+    "plan": "what a training run will cost: tokens, FLOP, memory, hours, without loading weights",
     "sft": "masked-diffusion fine-tuning, or training from scratch",
     "generate": "answers to prompts, by unmasking",
     "compare": "win rate of one model against another on the same prompts",
+    "reference": "score the reference model once, into a cache for train",
     "likelihood": "ELBO of answers, with standard errors",
+    "variance": "how much estimates vary by draw design and combiner on your model and data; recommends one",
 }
 
 

@@ -1,4 +1,4 @@
-"""`unveil train`: align a masked diffusion language model from thumbs up and down, or from pairs, by ELBO-KTO."""
+"""`unveil train`: align a masked diffusion language model from thumbs up and down, pairs or lists, by any objective."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -13,13 +13,25 @@ from unveil.cli.options import DataArguments, ModelArguments
 from unveil.cli.output import command
 from unveil.cli.parser import parse
 from unveil.cli.training_run import adapted, held_out_source, load_to_train, open_output, rows_of, run, tell
-from unveil.data import class_balance, describe_example, sft_rows, subsample, unpaired_rows
+from unveil.data import (
+    class_balance,
+    describe_example,
+    describe_group,
+    group_balance,
+    sft_rows,
+    shape_of,
+    subsample,
+    to_shape,
+)
 from unveil.errors import UserError
 from unveil.models import Denoiser
+from unveil.objectives import Objective
 from unveil.training import PreferenceConfig, PreferenceTrainer, objective_of, refuse_batches_of_one, tokenize
+from unveil.training.preference_metrics import kto_term
 
-DESCRIPTION = """Align a masked diffusion language model from thumbs up and down (prompt, completion, label) or from
-pairs (prompt, chosen, rejected), which are taken apart into thumbs. The objective is ELBO-KTO (arXiv 2510.23658)."""
+DESCRIPTION = """Align a masked diffusion language model from thumbs up and down (prompt, completion, label), pairs
+(prompt, chosen, rejected) or lists (prompt, completions, scores). The default objective is ELBO-KTO (arXiv
+2510.23658), for which pairs are taken apart into thumbs; `unveil objectives` lists the others."""
 # Policy without graph, reference, policy with graph and its backward pass.
 PASSES = 3
 
@@ -31,6 +43,13 @@ class TrainScriptArguments(DataArguments):
     replay_dataset_name: str | None = field(
         default=None,
         metadata={"help": "Text to rehearse (prompt + completion, text or messages), see --replay_weight."},
+    )
+    pairing: str | None = field(
+        default=None,
+        metadata={"help": "How thumbs or lists become pairs: in_order (thumbs), best_worst, all or best_vs_rest."},
+    )
+    threshold: float | None = field(
+        default=None, metadata={"help": "Scores above it are thumbs up, below it thumbs down."}
     )
     ref_model_name_or_path: str | None = field(
         default=None, metadata={"help": "Reference model; unset: the model as it starts."}
@@ -54,12 +73,10 @@ def main(argv: Sequence[str]) -> None:
     objective = objective_of(args)
     checkpoint = open_output(args, script.overwrite, name)
     set_seed(args.seed)
-    thumbs = read_thumbs(script, args)
+    feedback = read_feedback(script, args, objective)
     replay = read_replay(script, args)
     held_out_name = held_out_source(script, args)
-    held_out = None
-    if held_out_name:
-        held_out = _thumbs(script, args, held_out_name, script.dataset_test_split, "--eval_dataset_name", held_out=True)
+    held_out = read_held_out(script, args, objective, held_out_name) if held_out_name else None
 
     model, tokenizer = load_to_train(model_args, name)
     reference = read_reference(model_args, script, model, tokenizer)
@@ -68,11 +85,12 @@ def main(argv: Sequence[str]) -> None:
     def tokenized(rows: Dataset | None, source: str | None) -> Dataset | None:
         return None if rows is None else tokenize(rows, tokenizer, denoiser, args, str(source))
 
-    train_dataset = tokenize(thumbs, tokenizer, denoiser, args, str(script.dataset_name))
+    train_dataset = tokenize(feedback, tokenizer, denoiser, args, str(script.dataset_name))
     held_out, replay = tokenized(held_out, held_out_name), tokenized(replay, script.replay_dataset_name)
     refuse_batches_of_one(objective, args, len(train_dataset))
-    balance = class_balance(train_dataset, args.desirable_weight, args.undesirable_weight)
-    tell(args, balance.describe(), f"the first answer:\n{describe_example(train_dataset[0], tokenizer)}")
+    described, counts = balance_of(train_dataset, objective)
+    example = describe_group if "responses" in train_dataset.column_names else describe_example
+    tell(args, described, f"the first answer:\n{example(train_dataset[0], tokenizer)}")
 
     trainer = PreferenceTrainer(
         adapted(model, model_args),
@@ -91,7 +109,8 @@ def main(argv: Sequence[str]) -> None:
         "replay": script.replay_dataset_name,
         "adapters": model_args.use_peft,
         "dtype": str(model.dtype).removeprefix("torch."),
-        "thumbs": {"desirable": balance.n_desirable, "undesirable": balance.n_undesirable},
+        "objective": repr(objective),
+        "feedback": counts,
         "fingerprints": {"train_dataset": train_dataset._fingerprint},
     }
     run(trainer, checkpoint, str(script.dataset_name), PASSES, record)
@@ -111,11 +130,27 @@ def next_commands(model: str, output: str, data: str) -> list[str]:
     ]  # fmt: skip
 
 
-def read_thumbs(script: TrainScriptArguments, args: PreferenceConfig) -> Dataset:
-    """The rows to learn from, pairs taken apart, some of each label as `--n_desirable` and `--n_undesirable` say."""
-    rows = _thumbs(script, args, str(script.dataset_name), script.dataset_train_split, "--dataset_name")
+def balance_of(dataset: Dataset, objective: Objective) -> tuple[str, dict[str, int]]:
+    """A line that tells what there is to learn from, and its counts for `run.json`."""
+    if "responses" in dataset.column_names:
+        groups = group_balance(dataset)
+        return groups.describe(), {"prompts": groups.n_prompts, "candidates": groups.n_candidates}
+    kto = kto_term(objective)
+    weights = (kto.desirable_weight, kto.undesirable_weight) if kto else (1.0, 1.0)
+    thumbs = class_balance(dataset, *weights)
+    return thumbs.describe(), {"desirable": thumbs.n_desirable, "undesirable": thumbs.n_undesirable}
+
+
+def read_feedback(script: TrainScriptArguments, args: PreferenceConfig, objective: Objective) -> Dataset:
+    """The rows to learn from in the objective's shape, some of each label as `--n_desirable`, `--n_undesirable` say."""
+    rows = _feedback(script, args, objective, str(script.dataset_name), script.dataset_train_split, "--dataset_name")
     if args.n_desirable is None and args.n_undesirable is None:
         return rows
+    if "label" not in rows.column_names:
+        raise UserError(
+            f"--n_desirable, --n_undesirable: choose thumbs, and --objective {args.objective} learns from "
+            f"{objective.shape}; leave them out"
+        )
     wanted = [1.0 if share is None else share for share in (args.n_desirable, args.n_undesirable)]
     rows = subsample(rows, *wanted, seed=args.seed)
     if len(set(rows["label"])) == 1 and not args.allow_one_label:
@@ -126,19 +161,32 @@ def read_thumbs(script: TrainScriptArguments, args: PreferenceConfig) -> Dataset
     return rows
 
 
-def _thumbs(
-    script: TrainScriptArguments, args: PreferenceConfig, name: str, split: str, flag: str, held_out: bool = False
+def read_held_out(script: TrainScriptArguments, args: PreferenceConfig, objective: Objective, name: str) -> Dataset:
+    """Held-out rows in the objective's shape."""
+    return _feedback(script, args, objective, name, script.dataset_test_split, "--eval_dataset_name", held_out=True)
+
+
+def _feedback(
+    script: TrainScriptArguments,
+    args: PreferenceConfig,
+    objective: Objective,
+    name: str,
+    split: str,
+    flag: str,
+    held_out: bool = False,
 ) -> Dataset:
     given = rows_of(script, name, split, flag)
-    bad_rows: Any = args.on_bad_rows
-    rows = unpaired_rows(
+    choices: Any = {"pairing": script.pairing, "threshold": script.threshold, "on_bad_rows": args.on_bad_rows}
+    rows = to_shape(
         given,
+        objective.shape,
         name,
+        objective=args.objective,
         column_map=script.columns(),
-        on_bad_rows=bad_rows,
         allow_one_label=args.allow_one_label or held_out,
+        **choices,
     )
-    if "label" not in {*given.column_names, *(script.columns() or {}).values()}:
+    if objective.shape == "unpaired" and shape_of(given.rename_columns(script.columns() or {}), name) == "pairs":
         tell(args, f"{name}: {len(rows) // 2} pairs are taken apart into {len(rows)} thumbs")
     return rows
 

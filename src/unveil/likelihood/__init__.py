@@ -1,5 +1,6 @@
 """The surrogate log-likelihood of a response and its uncertainty. Knows nothing of preferences."""
 
+from unveil.likelihood.canonical import CANONICAL_TOKENS, canonical_batches
 from unveil.likelihood.combiners import COMBINERS, check_combiner, token_weights
 from unveil.likelihood.comparison_surrogates import Combined, eubo, holder, mixture
 from unveil.likelihood.head import WeightedLogProbs, hidden_log_probs, weighted_log_probs
@@ -16,6 +17,7 @@ from unveil.likelihood.scorer import (
 from unveil.likelihood.uncertainty import standard_error
 
 __all__ = [
+    "CANONICAL_TOKENS",
     "COMBINERS",
     "DEFAULT_TOKENS_PER_BATCH",
     "Combined",
@@ -25,6 +27,7 @@ __all__ = [
     "Surrogates",
     "WeightedLogProbs",
     "build_rows",
+    "canonical_batches",
     "check_combiner",
     "combine",
     "eubo",

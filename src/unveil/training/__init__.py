@@ -3,7 +3,8 @@
 from unveil.training.checkpoint import checkpoint_to_resume
 from unveil.training.config import PreferenceConfig, SFTConfig
 from unveil.training.finish import finish_run, versions
-from unveil.training.preference_trainer import PreferenceTrainer, objective_of, refuse_batches_of_one
+from unveil.training.objective_flags import objective_of, recipe_of
+from unveil.training.preference_trainer import PreferenceTrainer, refuse_batches_of_one
 from unveil.training.setup import add_adapters, tokenize
 from unveil.training.sft_trainer import SFTTrainer
 
@@ -16,6 +17,7 @@ __all__ = [
     "checkpoint_to_resume",
     "finish_run",
     "objective_of",
+    "recipe_of",
     "refuse_batches_of_one",
     "tokenize",
     "versions",

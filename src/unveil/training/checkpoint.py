@@ -39,6 +39,8 @@ class StagedCheckpoints(Trainer):
         self._staging = True
         try:
             super()._save_checkpoint(model, trial)
+            if self.args.should_save:
+                self.add_to_checkpoint(folder / STAGING / name)
         finally:
             self._staging = False
         self.accelerator.wait_for_everyone()
@@ -48,6 +50,9 @@ class StagedCheckpoints(Trainer):
         if self.args.should_save:
             self._publish(folder, name)
         self.accelerator.wait_for_everyone()
+
+    def add_to_checkpoint(self, folder: Path) -> None:
+        """Write what a subclass keeps beside model and optimizer."""
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         """Go on with the learning rate of the flags: the checkpoint's would silently win over a lower one."""

@@ -5,8 +5,15 @@ from dataclasses import dataclass, field
 import torch
 from transformers import TrainingArguments
 
-from unveil.draws import check_design
+from unveil.draws import DESIGNS, check_design
 from unveil.errors import UserError
+from unveil.likelihood import CANONICAL_TOKENS, COMBINERS, check_combiner
+
+_OTHERS = [name for name in DESIGNS if name not in ("quadratic_tiling", "iid", "all_subsets")]
+
+
+DEBIAS = ("none", "jackknife", "cross_fit")
+NEGATIVE_SURROGATES = ("elbo", "eubo", "mix", "holder")
 
 
 @dataclass
@@ -26,10 +33,20 @@ class DrawConfig(TrainingArguments):
     )
     num_draws: int = field(default=4, metadata={"help": "Monte-Carlo draws (forward passes) per answer; published: 8."})
     draw_design: str = field(
-        default="quadratic_tiling", metadata={"help": "Draw design: quadratic_tiling, or iid as published."}
+        default="quadratic_tiling",
+        metadata={"help": f"Draw design: quadratic_tiling, iid as published, or one of {', '.join(_OTHERS)}."},
+    )
+    combiner: str = field(
+        default="ht", metadata={"help": f"How draws are combined: {', '.join(COMBINERS)}; only ht is always unbiased."}
+    )
+    share_sizes: bool = field(
+        default=True, metadata={"help": "Candidates of one prompt share their mask sizes (a little less variance)."}
     )
     masks_per_size: int = field(default=1, metadata={"help": "Draws that share one mask size (n_yt); published: 1."})
     strata_exponent: float = field(default=2.0, metadata={"help": "Exponent of quadratic_tiling's strata."})
+    size_exponent: float = field(
+        default=0.5, metadata={"help": "importance: mask sizes l are drawn with probability like l^-size_exponent."}
+    )
     draw_seed: int | None = field(default=None, metadata={"help": "Seed of the draws; unset: --seed."})
     draws: str = field(
         default="fresh", metadata={"help": "fresh draws in every epoch, or fixed ones (published: fixed)."}
@@ -37,12 +54,23 @@ class DrawConfig(TrainingArguments):
     tokens_per_batch: int = field(
         default=8192, metadata={"help": "Tokens in one forward and backward pass; bounds memory, changes no result."}
     )
+    pack_by_answer: bool = field(
+        default=False,
+        metadata={
+            "help": "Pack every answer's rows alone, so that no other row of a batch changes the last bit of its value "
+            "(what --ref_cache needs to equal a live reference bit for bit)."
+        },
+    )
     kept_tokens: int | None = field(
         default=None,
         metadata={
             "help": "Tokens of a step whose graph pass 1 keeps, which saves their second forward; unset: "
             "--tokens_per_batch, which the second pass holds anyway; 0: none."
         },
+    )
+    row_budget: float = field(
+        default=1.0,
+        metadata={"help": "Share of the second pass's tokens that rows of small weight may use (unbiased); 1: all."},
     )
     disable_dropout: bool = field(
         default=True, metadata={"help": "Set every dropout to 0, so that all passes compute one function."}
@@ -70,11 +98,14 @@ class DrawConfig(TrainingArguments):
         if self.bf16 is None:
             self.bf16 = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
         super().__post_init__()
-        check_design(self.draw_design, self.num_draws, self.masks_per_size, self.strata_exponent)
+        check_design(self.draw_design, self.num_draws, self.masks_per_size, self.strata_exponent, self.size_exponent)
+        check_combiner(self.combiner, self.draw_design, self.num_draws, self.masks_per_size)
         if self.draws not in ("fresh", "fixed"):
             raise UserError(f"--draws {self.draws}: must be fresh or fixed")
         if self.tokens_per_batch < 1:
             raise UserError(f"--tokens_per_batch {self.tokens_per_batch}: at least 1 is needed")
+        if not 0 < self.row_budget <= 1:
+            raise UserError(f"--row_budget {self.row_budget}: must be above 0 and at most 1")
         if self.kept_tokens is not None and self.kept_tokens < 0:
             raise UserError(f"--kept_tokens {self.kept_tokens}: must not be negative; 0 keeps no graph")
 
@@ -88,16 +119,59 @@ class DrawConfig(TrainingArguments):
 class PreferenceConfig(DrawConfig):
     """Arguments of `PreferenceTrainer` (`unveil train`)."""
 
-    objective: str = field(default="kto", metadata={"help": "Preference objective: kto (ELBO-KTO)."})
-    beta: float = field(default=0.1, metadata={"help": "Inverse temperature, per nat of margin (paper: 0.1)."})
-    desirable_weight: float = field(default=1.0, metadata={"help": "Weight of thumbs up (paper: 1)."})
-    undesirable_weight: float = field(default=1.0, metadata={"help": "Weight of thumbs down (paper: 1)."})
-    baseline: str = field(
-        default="batch",
-        metadata={"help": "What margins are centred on: batch (the paper), zero, or kl (batch mean, never below 0)."},
+    objective: str = field(
+        default="kto", metadata={"help": "Preference objective; `unveil objectives` lists them all."}
     )
-    sft_weight: float = field(
-        default=0.0, metadata={"help": "Weight of -ELBO per token on thumbs up; 0 in the paper; holds likelihood up."}
+    objective_args: list[str] | None = field(
+        default=None, metadata={"help": "Further arguments of the objective, as name=value: eps=0.1 alpha=0.5."}
+    )
+    beta: float | None = field(
+        default=None, metadata={"help": "Inverse temperature, per nat of margin; unset: the objective's (kto: 0.1)."}
+    )
+    desirable_weight: float | None = field(default=None, metadata={"help": "kto: weight of thumbs up (paper: 1)."})
+    undesirable_weight: float | None = field(default=None, metadata={"help": "kto: weight of thumbs down (paper: 1)."})
+    baseline: str | None = field(
+        default=None,
+        metadata={
+            "help": "kto: what margins are centred on: batch (the paper), zero, kl (batch mean, never below 0) or "
+            "trl_kl (mean margin of answers under other prompts, never below 0: costs forward passes)."
+        },
+    )
+    debias: str = field(
+        default="none",
+        metadata={
+            "help": "Noise of the surrogates in a curved loss: none, jackknife (removes the bias of order 1/draws) or "
+            "cross_fit (weights of a draw from the other draws)."
+        },
+    )
+    negative_surrogate: str = field(
+        default="elbo",
+        metadata={"help": "Surrogate of answers that are pushed down: elbo, eubo (SPG's upper bound), mix or holder."},
+    )
+    eubo_power: float = field(default=1.5, metadata={"help": "Power b of eubo and mix (SPG: 1.5)."})
+    num_draws_weight: int | None = field(
+        default=None,
+        metadata={"help": "Draws per answer in pass 1, which finds the weights; unset: --num_draws, those of pass 2."},
+    )
+    sync_ref_model: bool = field(
+        default=False, metadata={"help": "Move the reference towards the policy during training (TR-DPO)."}
+    )
+    ref_model_mixup_alpha: float = field(
+        default=0.6, metadata={"help": "Share of the policy in a synchronised reference; 1 copies it."}
+    )
+    ref_model_sync_steps: int = field(
+        default=512, metadata={"help": "Optimizer steps between synchronisations; 1 is a moving average."}
+    )
+    curriculum_stages: int = field(
+        default=0,
+        metadata={
+            "help": "Curry-DPO: train from easy to hard prompts (largest gap first) in so many stages and copy the "
+            "policy to the reference after each; 0: off."
+        },
+    )
+    sft_weight: float | None = field(
+        default=None,
+        metadata={"help": "Weight of -ELBO per token on liked answers; unset: the objective's (vrpo: 0.05, kto: 0)."},
     )
     replay_weight: float = field(
         default=0.0,
@@ -107,6 +181,13 @@ class PreferenceConfig(DrawConfig):
     replay_num_draws: int = field(default=1, metadata={"help": "Draws per replay row."})
     precompute_ref_log_probs: bool = field(
         default=False, metadata={"help": "Score the reference once before training and keep only its values."}
+    )
+    ref_cache: str | None = field(
+        default=None,
+        metadata={
+            "help": "Folder that `unveil reference` filled: the reference's values; no second model is held. Packs "
+            "answer by answer (--pack_by_answer)."
+        },
     )
     n_desirable: float | None = field(
         default=None, metadata={"help": "Thumbs up to keep: a share in (0, 1], or a count above 1."}
@@ -118,10 +199,59 @@ class PreferenceConfig(DrawConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.replay_weight < 0 or self.sft_weight < 0:
+        if self.replay_weight < 0 or (self.sft_weight or 0) < 0:
             raise UserError("--sft_weight and --replay_weight: must not be negative")
         if self.replay_batch_size < 1:
             raise UserError(f"--replay_batch_size {self.replay_batch_size}: at least 1 is needed")
+        if self.ref_cache:
+            self.pack_by_answer = True
+            if self.precompute_ref_log_probs:
+                raise UserError("--precompute_ref_log_probs: --ref_cache holds the values already; give one of them")
+        if self.pack_by_answer and self.tokens_per_batch < CANONICAL_TOKENS:
+            raise UserError(
+                f"--tokens_per_batch {self.tokens_per_batch}: --ref_cache and --pack_by_answer compute "
+                f"{CANONICAL_TOKENS} tokens at a time, a number that the values depend on; give that many or more"
+            )
+        self._check_passes()
+        self._check_reference_updates()
+
+    def _check_passes(self) -> None:
+        for name, choices in (("debias", DEBIAS), ("negative_surrogate", NEGATIVE_SURROGATES)):
+            if getattr(self, name) not in choices:
+                raise UserError(f"--{name} {getattr(self, name)}: unknown; choose one of {', '.join(choices)}")
+        if self.num_draws_weight is not None:
+            check_design(self.draw_design, self.num_draws_weight, 1, self.strata_exponent, self.size_exponent)
+            if self.debias == "cross_fit":
+                raise UserError("--num_draws_weight: has no meaning with --debias cross_fit, which weighs draw by draw")
+        if self.negative_surrogate != "elbo":
+            if self.num_draws_weight or self.debias != "none":
+                raise UserError(
+                    f"--negative_surrogate {self.negative_surrogate}: does not go with --num_draws_weight or --debias, "
+                    "which know linear surrogates only; leave them out"
+                )
+            if self.combiner != "ht":
+                raise UserError(
+                    f"--negative_surrogate {self.negative_surrogate}: takes the plan's own weights of tokens; leave "
+                    f"out --combiner {self.combiner}"
+                )
+            if not self.eubo_power > 0:
+                raise UserError(f"--eubo_power {self.eubo_power}: must be above 0")
+
+    def _check_reference_updates(self) -> None:
+        if self.curriculum_stages < 0 or self.curriculum_stages == 1:
+            raise UserError(f"--curriculum_stages {self.curriculum_stages}: give 2 or more stages, or 0 for none")
+        if not (self.sync_ref_model or self.curriculum_stages):
+            return
+        name = "--sync_ref_model" if self.sync_ref_model else "--curriculum_stages"
+        if self.precompute_ref_log_probs or self.ref_cache:
+            flag = "--ref_cache" if self.ref_cache else "--precompute_ref_log_probs"
+            raise UserError(f"{name}: the reference moves, so its values cannot be computed once; leave out {flag}")
+        if not 0 < self.ref_model_mixup_alpha <= 1:
+            raise UserError(f"--ref_model_mixup_alpha {self.ref_model_mixup_alpha}: must be above 0 and at most 1")
+        if self.ref_model_sync_steps < 1:
+            raise UserError(f"--ref_model_sync_steps {self.ref_model_sync_steps}: at least 1 is needed")
+        if self.sync_ref_model and self.curriculum_stages:
+            raise UserError("--sync_ref_model: --curriculum_stages refreshes the reference itself; give one of them")
 
 
 @dataclass

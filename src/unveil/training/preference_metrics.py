@@ -2,42 +2,21 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+import numpy as np
 import torch
 
-from unveil.objectives import KTO, Likelihoods, Objective, WeightedSum
-
-
-@dataclass(frozen=True)
-class Scored:
-    """One response of the optimizer batch as gathered from all ranks; nats, summed over scored tokens."""
-
-    example_id: int
-    label: bool
-    length: int
-    policy: float
-    reference: float
-    margin_error: float
-
-
-def likelihoods_of(records: Sequence[Scored], with_reference: bool = True) -> Likelihoods:
-    """Columns `[m, 1]`, float64."""
-
-    def column(values: list[float]) -> torch.Tensor:
-        return torch.tensor(values, dtype=torch.float64)[:, None]
-
-    return Likelihoods(
-        column([r.policy for r in records]),
-        column([r.reference for r in records]) if with_reference else None,
-        column([r.length for r in records]),
-    )
+from unveil.diagnostics.variance_split import psi_of_standard_errors
+from unveil.objectives import KTO, ExpectationOutside, Jackknife, Objective, WeightedSum, implicit_reward
+from unveil.training.scored import Batch, Scored
 
 
 def kto_term(objective: Objective) -> KTO | None:
-    """The KTO inside an objective or a sum, if there is one."""
+    """The KTO inside an objective, a sum or what works draw by draw, if there is one."""
     if isinstance(objective, KTO):
         return objective
+    if isinstance(objective, ExpectationOutside | Jackknife):
+        return kto_term(objective.objective)
     if isinstance(objective, WeightedSum):
         return next((found for _, term in objective.terms if (found := kto_term(term))), None)
     return None
@@ -46,42 +25,74 @@ def kto_term(objective: Objective) -> KTO | None:
 def preference_metrics(records: Sequence[Scored], objective: Objective) -> dict[str, float]:
     """Metrics of one optimizer batch (or evaluation set).
 
-    `rewards/*` are beta times the margin, means over desirable (chosen) and undesirable (rejected) answers; `logps/*`
-    are policy ELBOs; `saturation/*` the share of answers whose sigmoid argument lies beyond a size.
+    `rewards/*` are the objective's implicit rewards (beta times the margin, where there is a reference), means over
+    liked (chosen, best) and other answers; `logps/*` are policy surrogates, nats; `saturation/*` tells how far the
+    arguments of the loss's sigmoid are: those of KTO, else differences of rewards within prompts.
     """
-    kto = kto_term(objective)
-    beta = kto.beta if kto else 1.0
-    margins = torch.tensor([r.policy - r.reference for r in records], dtype=torch.float64)
-    desirable = torch.tensor([r.label for r in records])
+    batch = Batch(records)
+    with_reference = objective.needs_reference
+    rewards = batch.per_answer(implicit_reward(objective, batch.likelihoods(with_reference, leads=False)))
+    best = torch.tensor([r.best for r in records])
     metrics: dict[str, float] = {}
-    for name, chosen in (("chosen", desirable), ("rejected", ~desirable)):
+    for name, chosen in (("chosen", best), ("rejected", ~best)):
         if chosen.any():
-            metrics[f"rewards/{name}"] = beta * margins[chosen].mean().item()
+            metrics[f"rewards/{name}"] = torch.tensor(rewards, dtype=torch.float64)[chosen].mean().item()
             policy = [r.policy for r, keep in zip(records, chosen.tolist()) if keep]
             metrics[f"logps/{name}"] = sum(policy) / len(policy)
     if "rewards/chosen" in metrics and "rewards/rejected" in metrics:
         metrics["rewards/margins"] = metrics["rewards/chosen"] - metrics["rewards/rejected"]
     metrics["elbo/per_token"] = sum(r.policy for r in records) / sum(r.length for r in records)
-    errors = [r.margin_error for r in records if math.isfinite(r.margin_error)]
-    if errors:
-        metrics["elbo/margin_standard_error"] = sum(errors) / len(errors)
-    if kto:
-        shift = kto.shift(margins[:, None]).item() if len(records) > 1 or kto.baseline == "zero" else 0.0
-        argument = (beta * (margins - shift)).abs()
-        metrics["baseline"] = shift
+    if with_reference:
+        errors = [r.margin_error for r in records if math.isfinite(r.margin_error)]
+        if errors:
+            metrics["elbo/margin_standard_error"] = sum(errors) / len(errors)
+            metrics["elbo/psi"] = psi_of_standard_errors(np.array(errors)).psi
+    return metrics | _saturation(batch, rewards, objective)
+
+
+def _saturation(batch: Batch, rewards: list[float], objective: Objective) -> dict[str, float]:
+    records, kto = batch.records, kto_term(objective)
+    if kto is not None:
+        margins = torch.tensor([r.margin for r in records], dtype=torch.float64)
+        mismatched = batch.likelihoods().mismatched
+        shift = kto.shift(margins[:, None], None, mismatched).item() if _has_shift(kto, records) else 0.0
+        metrics, argument = {"baseline": shift}, kto.beta * (margins - shift)
+    else:
+        metrics, argument = {}, batch.gaps(rewards)
+    if len(argument):
+        argument = argument.abs()
         metrics["saturation/mean_abs"] = argument.mean().item()
         for bound in (2, 6):
             metrics[f"saturation/above_{bound}"] = (argument > bound).double().mean().item()
     return metrics
 
 
-def pair_accuracy(records: Sequence[Scored]) -> dict[str, float]:
-    """Share of pairs (ids 2i chosen, 2i + 1 rejected) whose chosen answer has the larger margin; ties count half.
+def _has_shift(kto: KTO, records: Sequence[Scored]) -> bool:
+    return kto.baseline in ("zero", "trl_kl") or len(records) > 1
 
-    Empty where the rows are not the halves of pairs.
+
+def pair_accuracy(records: Sequence[Scored]) -> dict[str, float]:
+    """Share of comparisons (within prompts, or of pairs taken apart: ids 2i liked, 2i + 1 not) whose better answer has
+    the larger margin; ties count half. Empty where nothing can be compared.
     """
-    margins = {r.example_id: r.policy - r.reference for r in records}
-    chosen = [r.example_id for r in records if r.label and r.example_id % 2 == 0 and r.example_id + 1 in margins]
+    by_prompt: dict[object, list[Scored]] = {}
+    for record in records:
+        by_prompt.setdefault(record.group, []).append(record)
+    if all(len(answers) == 1 for answers in by_prompt.values()):
+        return _accuracy_of_halves(records)
+    wins = [
+        (a.margin > b.margin) + 0.5 * (a.margin == b.margin)
+        for answers in by_prompt.values()
+        for a in answers
+        for b in answers
+        if a.relevance > b.relevance
+    ]
+    return {"rewards/accuracies": sum(wins) / len(wins)} if wins else {}
+
+
+def _accuracy_of_halves(records: Sequence[Scored]) -> dict[str, float]:
+    margins = {r.example_id: r.margin for r in records}
+    chosen = [r.example_id for r in records if r.best and r.example_id % 2 == 0 and r.example_id + 1 in margins]
     if not chosen or 2 * len(chosen) != len(records):
         return {}
     wins = [(margins[i] > margins[i + 1]) + 0.5 * (margins[i] == margins[i + 1]) for i in chosen]
@@ -89,9 +100,9 @@ def pair_accuracy(records: Sequence[Scored]) -> dict[str, float]:
 
 
 def ranking_accuracy(records: Sequence[Scored]) -> dict[str, float]:
-    """Area under the curve: how often a desirable answer has a larger margin than an undesirable one."""
-    up = torch.tensor([r.policy - r.reference for r in records if r.label], dtype=torch.float64)
-    down = torch.tensor([r.policy - r.reference for r in records if not r.label], dtype=torch.float64)
+    """Area under the curve: how often a liked answer has a larger margin than another one, over all prompts."""
+    up = torch.tensor([r.margin for r in records if r.best], dtype=torch.float64)
+    down = torch.tensor([r.margin for r in records if not r.best], dtype=torch.float64)
     if not len(up) or not len(down):
         return {}
     wins = (up[:, None] > down[None]).double() + 0.5 * (up[:, None] == down[None]).double()

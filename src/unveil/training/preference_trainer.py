@@ -1,6 +1,6 @@
 """`PreferenceTrainer`: any objective of `unveil.objectives` on ELBO surrogates, by the two-pass exact gradient."""
 
-import math
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -10,31 +10,33 @@ from torch import nn
 
 from unveil.draws.splitmix import draw_seed, example_seed, hashes
 from unveil.errors import UserError, warn_user
-from unveil.likelihood import combine, standard_error
-from unveil.objectives import Feedback, Objective, kto, sft, total_loss, weights
+from unveil.likelihood import combine
+from unveil.objectives import Objective, cross_fitted_weights, total_loss, weights
+from unveil.training.cache_keys import epochs_of
+from unveil.training.cached_reference import reference_from_cache
 from unveil.training.config import PreferenceConfig
+from unveil.training.first_pass import (
+    FirstPass,
+    refuse_unequal_shares,
+    refuse_values_of_other_prompts,
+    refuse_what_only_linear_surrogates_have,
+)
+from unveil.training.micro_batch import MicroBatch
+from unveil.training.objective_flags import objective_of
+from unveil.training.objective_state import ObjectiveState
 from unveil.training.preference_metrics import (
-    Scored,
     kto_term,
-    likelihoods_of,
     pair_accuracy,
     preference_metrics,
     ranking_accuracy,
 )
 from unveil.training.reference import AdaptersOff, CachedValues, FrozenCopy, Reference
-from unveil.training.surrogate_trainer import EVALUATION_EPOCH, MicroBatch, SurrogateTrainer
+from unveil.training.reference_sync import ReferenceSync, staged
+from unveil.training.scored import Batch, Scored
+from unveil.training.surrogate_trainer import EVALUATION_EPOCH, SurrogateTrainer
 
 # Pass 2 recomputes what pass 1 saw; more than rounding between them means that they are not one function.
 TOLERANCE = 1e-3
-
-
-def objective_of(args: PreferenceConfig) -> Objective:
-    """The objective that the flags describe."""
-    if args.objective != "kto":
-        raise UserError(f"--objective {args.objective}: unknown; choose kto")
-    baseline: Any = args.baseline
-    objective: Objective = kto(args.beta, args.desirable_weight, args.undesirable_weight, baseline)
-    return objective + args.sft_weight * sft() if args.sft_weight else objective
 
 
 def refuse_batches_of_one(objective: Objective, args: PreferenceConfig, rows: int) -> None:
@@ -44,7 +46,7 @@ def refuse_batches_of_one(objective: Objective, args: PreferenceConfig, rows: in
         UserError: some optimizer batch of `rows` training rows would hold one answer, and the baseline is its mean.
     """
     kto, batch = kto_term(objective), _optimizer_batch(args)
-    if kto is None or kto.baseline == "zero":
+    if kto is None or kto.baseline in ("zero", "trl_kl"):
         return
     if batch == 1 or rows == 1:
         kto.shift(torch.zeros(1, 1))
@@ -60,21 +62,22 @@ def _optimizer_batch(args: PreferenceConfig) -> int:
 
 
 class PreferenceTrainer(SurrogateTrainer):
-    """Aligns a masked diffusion language model from labelled answers.
+    """Aligns a masked diffusion language model from feedback on answers.
 
     Args:
         model: the policy; with LoRA adapters (peft) the reference is the model with adapters off.
         args: `PreferenceConfig`.
-        train_dataset: tokenised answers with `label` (`unveil.data.tokenize_responses`).
-        eval_dataset: held-out answers of the same kind, or a dictionary of such datasets.
+        train_dataset: tokenised answers with `label` (`unveil.data.tokenize_responses`), or prompts with their
+            candidates (`unveil.data.tokenize_groups`), as the objective's `shape` asks.
+        eval_dataset: held-out rows of the same kind, or a dictionary of such datasets.
         ref_model: the reference; default: a frozen copy of `model` as given, or adapters off.
+        reference: a reference strategy, for instance cached values; instead of `ref_model`.
         objective: overrides the objective that `args` describes.
         replay_dataset: tokenised answers without labels, for `args.replay_weight`.
         processing_class: the tokenizer, saved with every checkpoint.
     """
 
     args: PreferenceConfig
-    _name = "KTO"
 
     def __init__(
         self,
@@ -83,20 +86,42 @@ class PreferenceTrainer(SurrogateTrainer):
         train_dataset: Dataset | None = None,
         eval_dataset: Dataset | dict[str, Dataset] | None = None,
         ref_model: nn.Module | None = None,
+        reference: Reference | None = None,
         objective: Objective | None = None,
         replay_dataset: Dataset | None = None,
         **kwargs: Any,
     ) -> None:
         if args.replay_weight and not replay_dataset:
             raise UserError("--replay_weight: needs rows to replay; give --replay_dataset_name")
-        super().__init__(model, args, train_dataset=train_dataset, eval_dataset=eval_dataset, **kwargs)
         self.objective = objective or objective_of(args)
+        refuse_unequal_shares(self.objective, args)
+        refuse_values_of_other_prompts(self.objective, args)
+        columns = train_dataset.column_names if train_dataset is not None else []
+        refuse_what_only_linear_surrogates_have(self.objective, args, columns)
+        stages: list[int] = []
+        if args.curriculum_stages and train_dataset is not None:
+            train_dataset, stages = staged(train_dataset, args)
+        super().__init__(model, args, train_dataset=train_dataset, eval_dataset=eval_dataset, **kwargs)
+        self._name = args.objective.upper()
         self.replay_dataset = replay_dataset
-        self.reference = self._make_reference(model, ref_model) if self.objective.needs_reference else None
+        self.reference: Reference | None = None
+        if self.objective.needs_reference:
+            self.reference = reference or self._make_reference(model, ref_model)
+        self.add_callback(ObjectiveState(list(self.objective.initial_state())))
+        self.sync = ReferenceSync(self, stages) if args.sync_ref_model or stages else None
+        if self.sync is not None:
+            self.add_callback(self.sync)
         self._falling_steps = 0
         self._warned: set[str] = set()
 
+    @property
+    def objective_state(self) -> ObjectiveState:
+        """What a stateful objective remembers (transformers may put another instance in its place on a resume)."""
+        return next(one for one in self.callback_handler.callbacks if isinstance(one, ObjectiveState))
+
     def _make_reference(self, model: nn.Module, ref_model: nn.Module | None) -> Reference:
+        if self.args.ref_cache:
+            return self._from_cache(ref_model or model)
         if ref_model is not None:
             reference = FrozenCopy(ref_model, self.denoiser)
         elif isinstance(model, PeftModel):
@@ -106,6 +131,17 @@ class PreferenceTrainer(SurrogateTrainer):
         reference.prepare(self.accelerator)
         return reference
 
+    def _from_cache(self, model: nn.Module) -> Reference:
+        dataset, held_out = self.train_dataset, self.eval_dataset
+        if not isinstance(dataset, Dataset):
+            raise UserError("--ref_cache: needs the training rows that it was made for")
+        tokenizer: Any = self.processing_class
+        known: Any = held_out
+        return reference_from_cache(
+            str(self.args.ref_cache), model, self.denoiser, tokenizer, dataset, self.args, known,
+            adapters=isinstance(model, PeftModel) and model is not self.policy,
+        )  # fmt: skip
+
     def train(self, *args: Any, **kwargs: Any):
         """Train; with `precompute_ref_log_probs` the reference is scored first and then let go."""
         if self.train_dataset is not None:
@@ -114,79 +150,113 @@ class PreferenceTrainer(SurrogateTrainer):
             self.reference = self._cached(self.reference)
         return super().train(*args, **kwargs)
 
-    def _num_epochs(self) -> int:
-        """Passes over the data that training will start."""
-        if self.args.max_steps > 0:
-            return math.ceil(self.args.max_steps * _optimizer_batch(self.args) / len(self.train_dataset))  # type: ignore[arg-type]
-        return math.ceil(self.args.num_train_epochs)
+    def add_to_checkpoint(self, folder: Path) -> None:
+        """A reference that moves goes along."""
+        if self.sync is not None:
+            self.sync.save(folder)
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        super()._load_optimizer_and_scheduler(checkpoint)
+        if checkpoint is not None and self.sync is not None:
+            self.sync.load(Path(checkpoint))
 
     def _cached(self, reference: Reference) -> CachedValues:
-        cache = CachedValues()
-        epochs = range(self._num_epochs() if self.args.draws == "fresh" else 1)
-        parts = [(self.train_dataset, epochs)]
+        cache = CachedValues(self.args.share_sizes)
+        train: Any = self.train_dataset
+        parts = [(train, epochs_of(self.args, len(train)))]
         held_out = self.eval_dataset if isinstance(self.eval_dataset, dict) else {"": self.eval_dataset}
         parts += [(dataset, (EVALUATION_EPOCH,)) for dataset in held_out.values() if dataset is not None]
         size = self.args.per_device_eval_batch_size
         for dataset, wanted in parts:
-            rows: list[Any] = list(dataset)  # type: ignore[call-overload]
+            rows: list[Any] = list(dataset)
             for epoch in wanted:
+                draws = self.draws_in(epoch) if epoch == EVALUATION_EPOCH else self.args.num_draws_weight
                 for start in range(0, len(rows), size):
-                    batch = self.prepare(rows[start : start + size], epoch, self.draws_in(epoch))
+                    batch = self.prepare(rows[start : start + size], epoch, draws, self.objective.position_weights)
                     keys = [(response.example_id, epoch) for response in batch.responses]
-                    cache.store(keys, reference.row_sums(batch.packed, batch.num_rows, keys))
+                    cache.store(batch, epoch, reference.log_probs(batch, keys))
         return cache
 
     # -- pass 1 -----------------------------------------------------------------------------------------------------
 
+    @property
+    def _weighs_on_other_rows(self) -> bool:
+        """Whether pass 1 has draws of its own."""
+        return self.args.num_draws_weight not in (None, self.args.num_draws)
+
+    def tokens_to_keep(self) -> int:
+        return 0 if self._weighs_on_other_rows else super().tokens_to_keep()
+
+    def prepare_for_training(self, rows: Any, epoch: int) -> MicroBatch:
+        wanted = self.objective.position_weights
+        batch = self.prepare(rows, epoch, weighting=wanted)
+        if self._weighs_on_other_rows:
+            batch.first = self.prepare(rows, epoch, self.args.num_draws_weight, wanted)
+        return batch
+
     def weigh(self, batches: list[MicroBatch]) -> None:
-        epoch = int(self.state.epoch or 0) if self.args.draws == "fresh" else 0
-        mine = [record for batch in batches for record in self._scored(batch, epoch)]
+        epoch = self.draw_epoch()
+        mine = [
+            record
+            for number, batch in enumerate(batches)
+            for record in self._scored(batch.first or batch, epoch, number)
+        ]
         gathered = self.gathered([(self.args.process_index, record) for record in mine])
         records = [record for _, record in gathered]
         self.stop_if_not_finite([r.example_id for r in records], [r.policy + r.reference for r in records])
-        likelihoods = likelihoods_of(records, self.reference is not None)
-        labels = torch.tensor([float(r.label) for r in records], dtype=torch.float64)[:, None]
-        loss, slopes = weights(self.objective, likelihoods, Feedback(labels))
-        own = [g for (rank, _), g in zip(gathered, slopes[:, 0].tolist()) if rank == self.args.process_index]
+        loss, slopes = self._slopes(Batch(records))
+        own = [g for (rank, _), g in zip(gathered, slopes) if rank == self.args.process_index]
         for batch in batches:
             count = len(batch.responses)
-            batch.weights, own = own[:count], own[count:]
-            batch.loss = loss.item() / len(batches)
+            (batch.weigh_draws if self._by_draw else batch.weigh_answers)(own[:count])
+            own = own[count:]
+            batch.loss = loss / len(batches)
         self.record(preference_metrics(records, self.objective))
         self._watch(records)
         if self.args.replay_weight:
             self._add_replay(batches[-1])
 
-    def _scored(self, batch: MicroBatch, epoch: int) -> list[Scored]:
+    @property
+    def _by_draw(self) -> bool:
+        """Whether every draw has a slope of its own."""
+        return self.objective.per_draw or self.args.debias == "cross_fit"
+
+    def _slopes(self, batch: Batch) -> tuple[float, list]:
+        """The mean loss and d loss / d B of every answer (or of every draw of it)."""
+        likelihoods = batch.likelihoods(self.reference is not None, self._by_draw)
+        whole = batch.likelihoods(self.reference is not None, self.objective.per_draw)
+        objective = self.objective_state.updated(self.objective, whole, batch.feedback())
+        weigh = cross_fitted_weights if self.args.debias == "cross_fit" else weights
+        loss, slopes = weigh(objective, likelihoods, batch.feedback())
+        # Losses of prompts meet in detached statistics only, so weighing prompts is weighing their slopes.
+        return loss.item(), batch.per_answer(slopes * batch.array([r.weight for r in batch.records]))
+
+    def _scored(self, batch: MicroBatch, epoch: int, number: int = 0) -> list[Scored]:
         """Surrogates of one device batch under policy and reference, on the same rows."""
-        policy_sums = self.first_pass(batch)
-        reference_sums = policy_sums
-        if self.reference is not None:
-            keys = [(response.example_id, epoch) for response in batch.responses]
-            reference_sums = self.reference.row_sums(batch.packed, batch.num_rows, keys)
-        policy, reference = combine(policy_sums, batch.plans), combine(reference_sums, batch.plans)
-        batch.seen = policy.values
-        errors = [standard_error(p - r, plan) for p, r, plan in zip(policy.per_draw, reference.per_draw, batch.plans)]
-        return [
-            Scored(response.example_id, bool(row["label"]), response.length, float(p), float(r), float(error))
-            for response, row, p, r, error in zip(batch.responses, batch.rows, policy.values, reference.values, errors)
-        ]
+        return FirstPass(self, batch, epoch).records(number)
 
     def after_second_pass(self, batch: MicroBatch, row_sums: torch.Tensor) -> None:
         values = combine(row_sums, batch.plans).values
-        labelled = len(batch.seen)
-        gap = (values[:labelled] - batch.seen.to(values)).abs() / batch.seen.to(values).abs().clamp(min=1)
-        self.record({"elbo/passes_gap": float(gap.max())})
-        if gap.max() > TOLERANCE and not self.args.bf16 and not self.args.fp16:
-            raise UserError(
-                f"step {self.state.global_step + 1}: the second pass computed another likelihood than the first "
-                f"(relative gap {float(gap.max()):.1e}); keep --disable_dropout True"
-            )
+        labelled = len(batch.groups)
+        if len(batch.seen):
+            seen = batch.seen.to(values)
+            gap = (values[:labelled] - seen).abs() / seen.abs().clamp(min=1)
+            gap = gap[~gap.isnan()]  # rows that skipped the second pass
+            worst = float(gap.max()) if len(gap) else 0.0
+            self.record({"elbo/passes_gap": worst})
+            if worst > TOLERANCE and not self.args.bf16 and not self.args.fp16:
+                raise UserError(
+                    f"step {self.state.global_step + 1}: the second pass computed another likelihood than the first "
+                    f"(relative gap {worst:.1e}); keep --disable_dropout True"
+                )
         if len(values) > labelled:
             lengths = torch.tensor([r.length for r in batch.responses[labelled:]])
-            per_token = float(-(values[labelled:] / lengths).mean())
-            batch.loss += self.args.replay_weight * per_token
-            self.record({"replay/nelbo_per_token": per_token})
+            replayed = -(values[labelled:] / lengths)
+            replayed = replayed[~replayed.isnan()]  # rows that skipped the second pass
+            if len(replayed):
+                per_token = float(replayed.mean())
+                batch.loss += self.args.replay_weight * per_token
+                self.record({"replay/nelbo_per_token": per_token})
 
     # -- replay -----------------------------------------------------------------------------------------------------
 
@@ -203,21 +273,23 @@ class PreferenceTrainer(SurrogateTrainer):
         rows = [dataset[int(i)] for i in mine]
         replay = self.prepare(rows, epoch=1 + self.state.global_step, num_draws=self.args.replay_num_draws)
         weight = -self.args.replay_weight / count
-        batch.append(replay, [weight / response.length for response in replay.responses])
+        replay.weigh_answers([weight / response.length for response in replay.responses])
+        batch.append(replay)
 
     # -- health -----------------------------------------------------------------------------------------------------
 
     def _watch(self, records: list[Scored]) -> None:
-        """Warn once when a batch holds one label only, and once when both classes keep losing likelihood."""
-        labels = {r.label for r in records}
-        if len(labels) == 1 and not self.args.allow_one_label and "label" not in self._warned:
+        """Warn once when a batch holds one label only, and once when both kinds of answers keep losing likelihood."""
+        kinds = {r.best for r in records}
+        if len(kinds) == 1 and not self.args.allow_one_label and "label" not in self._warned:
             self._warned.add("label")
             warn_user(
                 f"step {self.state.global_step + 1}: all {len(records)} answers of the batch have the label "
-                f"{labels.pop()}; its loss cannot saturate, use larger batches (told once)"
+                f"{kinds.pop()}; its loss cannot saturate, use larger batches (told once)"
             )
-        up = [r.policy - r.reference for r in records if r.label]
-        down = [r.policy - r.reference for r in records if not r.label]
+        if self.reference is None:
+            return
+        up, down = [r.margin for r in records if r.best], [r.margin for r in records if not r.best]
         falling = bool(up and down) and sum(up) / len(up) < 0 and sum(down) / len(down) < 0
         self._falling_steps = self._falling_steps + 1 if falling else 0
         if self._falling_steps == 10 and "falling" not in self._warned:
@@ -230,14 +302,27 @@ class PreferenceTrainer(SurrogateTrainer):
     # -- evaluation -------------------------------------------------------------------------------------------------
 
     def evaluation_metrics(self, rows: list[dict[str, Any]]) -> dict[str, float]:
-        """`loss`, the metrics of training, `rewards/auc` and, for halves of pairs, `rewards/accuracies`."""
-        records = []
-        for part in self.my_share(rows):
-            batch = self.prepare(part, EVALUATION_EPOCH, self.draws_in(EVALUATION_EPOCH))
-            records += self._scored(batch, EVALUATION_EPOCH)
-        records = list({r.example_id: r for r in self.gathered(records)}.values())
-        labels = torch.tensor([float(r.label) for r in records], dtype=torch.float64)[:, None]
-        likelihoods = likelihoods_of(records, self.reference is not None)
-        loss = total_loss(self.objective, likelihoods, Feedback(labels)).item()
+        """`loss`, the metrics of training, `rewards/auc` and, where answers come in pairs, `rewards/accuracies`."""
+        found: dict[int, list[Scored]] = {}
+        for number, part in enumerate(self.my_share(list(enumerate(rows)))):
+            given = [row for _, row in part]
+            batch = self.prepare(
+                given, EVALUATION_EPOCH, self.draws_in(EVALUATION_EPOCH), self.objective.position_weights
+            )
+            records = self._scored(batch, EVALUATION_EPOCH, number)
+            for place, (row, _) in enumerate(part):
+                found[row] = [r for r in records if r.group[2] == place]
+        merged: dict[int, list[Scored]] = {}
+        for part in self.gathered([found]):
+            merged |= part
+        records = [record for group in merged.values() for record in group]
+        batch = Batch(records)
+        with_reference = self.reference is not None
+        objective = self.objective_state.current(self.objective)
+        loss = total_loss(
+            objective, batch.likelihoods(with_reference, self.objective.per_draw), batch.feedback()
+        ).item()
         metrics = {"loss": loss, **preference_metrics(records, self.objective)}
-        return metrics | ranking_accuracy(records) | pair_accuracy(records)
+        if with_reference:
+            metrics |= ranking_accuracy(records) | pair_accuracy(records)
+        return metrics

@@ -1,9 +1,9 @@
 """Reference as a strategy: where B_ref comes from.
 
-`FrozenCopy`    a second set of weights, the default of full fine-tuning.
-`AdaptersOff`   the same weights with LoRA switched off: no extra memory.
-`CachedValues`  row sums computed once before training; no second model stays in memory. It enters here; the cache file
-                that outlives a run is another room's.
+`FrozenCopy`       a second set of weights, the default of full fine-tuning; it may follow the policy (`mix`).
+`AdaptersOff`      the same weights with LoRA switched off: no extra memory.
+`CachedValues`     log-probabilities computed once before training; no second model stays in memory.
+`CachedReference`  the same from a folder that outlives the run (`unveil.training.cached_reference`).
 
 Policy and reference are scored by the same function on the same packed rows, so at the first step every margin is 0.
 """
@@ -15,22 +15,39 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
-from unveil.likelihood import PackedRows, row_values_without_graph
-from unveil.models import Denoiser
+from unveil.errors import UserError
+from unveil.likelihood import PackedRows, hidden_log_probs
+from unveil.models import Denoiser, unwrap
+from unveil.training.cache_keys import Key, keys_of_batch
+from unveil.training.micro_batch import MicroBatch
+
+AnswerEpoch = tuple[int, int]
+"""(example_id, epoch) of an answer."""
 
 
 class Reference(Protocol):
-    """Gives `S(M)` of packed rows under the reference."""
+    """Scores the packed rows of a device batch."""
 
-    def row_sums(self, packed: Sequence[PackedRows], num_rows: int, keys: Sequence[tuple[int, int]]) -> torch.Tensor:
-        """Row sums `[num_rows]`, nats, on the CPU.
+    def log_probs(self, batch: MicroBatch, keys: Sequence[AnswerEpoch]) -> list[torch.Tensor]:
+        """log p of the hidden tokens of every packed part, `[N]` nats each, on the CPU.
 
-        Args:
-            packed: micro-batches of the rows.
-            num_rows: their number.
-            keys: (example_id, epoch) of each response, in the order of the rows.
+        `keys` are the (example_id, epoch) of the answers, in the order of the rows.
         """
         ...
+
+
+def row_sums_of(batch: MicroBatch, log_probs: Sequence[torch.Tensor]) -> torch.Tensor:
+    """`S(M)` of every row in its order, from the log p of the packed parts."""
+    sums = torch.empty(batch.num_rows, dtype=log_probs[0].dtype if log_probs else torch.float32)
+    for packed, log_p_N in zip(batch.packed, log_probs, strict=True):
+        sums[packed.order] = batch.row_sums(packed, log_p_N)
+    return sums
+
+
+def log_probs_without_graph(denoiser: Denoiser, packed: Sequence[PackedRows]) -> list[torch.Tensor]:
+    """log p of the hidden tokens of every packed part, `[N]` nats each, on the CPU."""
+    with torch.no_grad():
+        return [hidden_log_probs(denoiser, part).cpu() for part in packed]
 
 
 class FrozenCopy:
@@ -38,6 +55,7 @@ class FrozenCopy:
 
     def __init__(self, model: nn.Module, denoiser: Denoiser) -> None:
         model.requires_grad_(False).eval()
+        self.model = model
         self.denoiser = Denoiser(model, denoiser.mask_token_id, denoiser.logit_shift)
 
     @classmethod
@@ -49,8 +67,14 @@ class FrozenCopy:
         """Give it the precision and the sharding of the policy, so that both run the same kernels."""
         self.denoiser.model = accelerator.prepare_model(self.denoiser.model, evaluation_mode=True)
 
-    def row_sums(self, packed: Sequence[PackedRows], num_rows: int, keys: Sequence[tuple[int, int]]) -> torch.Tensor:
-        return row_values_without_graph(self.denoiser, packed, num_rows)
+    def log_probs(self, batch: MicroBatch, keys: Sequence[AnswerEpoch]) -> list[torch.Tensor]:
+        return log_probs_without_graph(self.denoiser, batch.packed)
+
+    def mix(self, policy: nn.Module, alpha: float) -> None:
+        """theta_ref <- alpha theta + (1 - alpha) theta_ref (TR-DPO, arXiv 2404.09656; 1 copies the policy)."""
+        with torch.no_grad():
+            for mine, theirs in zip(self.model.parameters(), policy.parameters(), strict=True):
+                mine.lerp_(theirs.to(mine.dtype), alpha)
 
 
 class AdaptersOff:
@@ -60,21 +84,59 @@ class AdaptersOff:
         self.peft_model = peft_model
         self.denoiser = denoiser
 
-    def row_sums(self, packed: Sequence[PackedRows], num_rows: int, keys: Sequence[tuple[int, int]]) -> torch.Tensor:
+    def log_probs(self, batch: MicroBatch, keys: Sequence[AnswerEpoch]) -> list[torch.Tensor]:
         with self.peft_model.disable_adapter():
-            return row_values_without_graph(self.denoiser, packed, num_rows)
+            return log_probs_without_graph(self.denoiser, batch.packed)
 
 
 class CachedValues:
-    """Row sums of every (example, epoch) that training will ask for."""
+    """Log-probabilities of every answer in every epoch that training will ask for."""
 
-    def __init__(self) -> None:
-        self.sums: dict[tuple[int, int], torch.Tensor] = {}
+    def __init__(self, share_sizes: bool) -> None:
+        self.share_sizes = share_sizes
+        self.values: dict[Key, list[torch.Tensor]] = {}
 
-    def store(self, keys: Sequence[tuple[int, int]], row_sums: torch.Tensor) -> None:
-        """Keep the sums of a batch; every response has as many rows as the others."""
-        for key, sums in zip(keys, row_sums.view(len(keys), -1)):
-            self.sums[key] = sums
+    def store(self, batch: MicroBatch, epoch: int, log_probs: Sequence[torch.Tensor]) -> None:
+        """Keep what the reference said of a batch, `[N]` for every packed part."""
+        by_row = in_row_order(batch, log_probs)
+        start = 0
+        for key, count in zip(keys_of_batch(batch, self.share_sizes, epoch), batch.draws_per_answer):
+            values = by_row[start : start + count]
+            start += count
+            if [len(v) for v in self.values.setdefault(key, values)] != [len(v) for v in values]:
+                raise UserError(
+                    f"--precompute_ref_log_probs: example_id {key.example_id} stands for two answers of different "
+                    "length (in two held-out datasets?); number them anew, or leave the flag out"
+                )
 
-    def row_sums(self, packed: Sequence[PackedRows], num_rows: int, keys: Sequence[tuple[int, int]]) -> torch.Tensor:
-        return torch.cat([self.sums[key] for key in keys])
+    def log_probs(self, batch: MicroBatch, keys: Sequence[AnswerEpoch]) -> list[torch.Tensor]:
+        names = keys_of_batch(batch, self.share_sizes, keys[0][1])
+        missing = [name for name in names if name not in self.values]
+        if missing:
+            raise UserError(
+                f"--precompute_ref_log_probs: row {missing[0].example_id} was not scored for epoch {missing[0].epoch}; "
+                "train on the rows that were, or leave the flag out"
+            )
+        return in_packed_order(batch, [row for name in names for row in self.values[name]])
+
+
+def in_row_order(batch: MicroBatch, log_probs: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+    """log p of every row, `[l]` each, from those of the packed parts, `[N]` each."""
+    rows: list[torch.Tensor] = [torch.empty(0)] * batch.num_rows
+    for packed, log_p_N in zip(batch.packed, log_probs, strict=True):
+        for row, part in zip(packed.order, log_p_N.split(packed.hidden_counts)):
+            rows[row] = part
+    return rows
+
+
+def in_packed_order(batch: MicroBatch, log_probs: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+    """The inverse of `in_row_order`."""
+    return [torch.cat([log_probs[row] for row in packed.order]) for packed in batch.packed]
+
+
+def reference_weights(reference: Reference) -> dict[str, torch.Tensor]:
+    """The weights of a copy that moves, by name, for a checkpoint."""
+    assert isinstance(reference, FrozenCopy)
+    return {
+        name: value.detach().cpu().contiguous().clone() for name, value in unwrap(reference.model).named_parameters()
+    }

@@ -7,7 +7,7 @@ from peft import LoraConfig, get_peft_model
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
-from unveil.data import tokenize_responses
+from unveil.data import tokenize_groups, tokenize_responses
 from unveil.errors import UserError
 from unveil.models import LORA_TARGETS, Denoiser
 
@@ -44,7 +44,8 @@ def tokenize(
         raise UserError(f"--max_length {args.max_length}: the model's context is {denoiser.max_length} tokens")
     rule: Any = args.end_of_answer
     bad_rows: Any = args.on_bad_rows
-    return tokenize_responses(
+    tokenized = tokenize_groups if "relevance" in rows.column_names else tokenize_responses
+    return tokenized(
         rows,
         tokenizer,
         max_length=min(limits),

@@ -7,9 +7,11 @@ from typing import Any
 
 import torch
 
-from unveil.likelihood import combine, row_values_without_graph
+from unveil.likelihood import combine
 from unveil.training.config import SFTConfig
-from unveil.training.surrogate_trainer import EVALUATION_EPOCH, MicroBatch, SurrogateTrainer
+from unveil.training.micro_batch import MicroBatch
+from unveil.training.reference import row_sums_of
+from unveil.training.surrogate_trainer import EVALUATION_EPOCH, SurrogateTrainer
 
 
 class SFTTrainer(SurrogateTrainer):
@@ -21,13 +23,12 @@ class SFTTrainer(SurrogateTrainer):
     def weigh(self, batches: list[MicroBatch]) -> None:
         total = sum(self.gathered([sum(len(batch.responses) for batch in batches)]))
         for batch in batches:
-            batch.weights = [-1.0 / (total * response.length) for response in batch.responses]
+            batch.weigh_answers([-1.0 / (total * response.length) for response in batch.responses])
 
     def after_second_pass(self, batch: MicroBatch, row_sums: torch.Tensor) -> None:
         surrogates = combine(row_sums, batch.plans).values
-        weights = torch.tensor(batch.weights, dtype=surrogates.dtype)
         # The trainer averages the loss over ranks and sums it over the micro-batches of a step.
-        batch.loss = float((weights * surrogates).sum()) * self.args.world_size
+        batch.loss = float((batch.row_weights * row_sums).sum()) * self.args.world_size
         if not torch.isfinite(surrogates).all():
             # Ranks see different rows here; the run ends wherever the first bad number turns up.
             self.stop_if_not_finite([r.example_id for r in batch.responses], surrogates)
@@ -37,7 +38,7 @@ class SFTTrainer(SurrogateTrainer):
         records = []
         for part in self.my_share(rows):
             batch = self.prepare(part, EVALUATION_EPOCH, self.draws_in(EVALUATION_EPOCH))
-            values = combine(row_values_without_graph(self.denoiser, batch.packed, batch.num_rows), batch.plans).values
+            values = combine(row_sums_of(batch, self.without_graph(batch)), batch.plans).values
             records += [(r.example_id, r.length, float(v)) for r, v in zip(batch.responses, values)]
         unique = {record[0]: record for record in self.gathered(records)}.values()
         return {

@@ -14,9 +14,9 @@ import contextlib
 import math
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeVar
 
+import numpy as np
 import torch
 from accelerate.utils import gather_object
 from torch import nn
@@ -24,41 +24,31 @@ from transformers import Trainer
 
 from unveil.draws import Plan, plan
 from unveil.errors import UserError
-from unveil.likelihood import PackedRows, Response, build_rows, micro_batches, row_values
+from unveil.likelihood import (
+    PackedRows,
+    Response,
+    Row,
+    build_rows,
+    canonical_batches,
+    hidden_log_probs,
+    micro_batches,
+    weighted_log_probs,
+)
 from unveil.models import Denoiser
+from unveil.objectives import PositionWeights
 from unveil.training.checkpoint import StagedCheckpoints
 from unveil.training.config import DrawConfig
 from unveil.training.divergence import GradientGuard, bad_rows, diverged, weights_are_finite
+from unveil.training.memory import told_when_out_of_memory, warn_of_rows_beyond
 from unveil.training.metrics_file import MetricsFile
+from unveil.training.micro_batch import MicroBatch, position_weights_of, responses_of, token_weights_of
+from unveil.training.reference import log_probs_without_graph
+from unveil.training.row_skipping import resampled
+
+Item = TypeVar("Item")
 
 # The draws of held-out answers: fixed, and of no training epoch.
 EVALUATION_EPOCH = -1
-
-
-@dataclass
-class MicroBatch:
-    """The responses of one device batch, their plans, packed rows and (after `weigh`) their weights g_i."""
-
-    rows: list[dict[str, Any]]
-    responses: list[Response]
-    plans: list[Plan]
-    packed: list[PackedRows]
-    num_rows: int
-    weights: list[float] = field(default_factory=list)
-    loss: float = 0.0
-    seen: torch.Tensor = field(default_factory=lambda: torch.empty(0))
-    """Surrogates that pass 1 computed, `[responses]`, where there was a pass 1."""
-    kept: dict[int, torch.Tensor] = field(default_factory=dict)
-    """Row sums with their graphs by the number of the packed part: pass 2 need not run its forward again."""
-
-    def append(self, other: "MicroBatch", weights: list[float]) -> None:
-        """Add responses whose weights are known; their rows run in micro-batches of their own."""
-        moved = [replace(part, order=[self.num_rows + row for row in part.order]) for part in other.packed]
-        self.packed = self.packed + moved
-        self.num_rows += other.num_rows
-        self.responses = self.responses + other.responses
-        self.plans = self.plans + other.plans
-        self.weights = self.weights + weights
 
 
 class RowList(list):
@@ -105,6 +95,7 @@ class SurrogateTrainer(StagedCheckpoints, Trainer):
         self._tokens_seen = 0
         self._flops_pending = 0.0
         self._tokens_to_keep = 0
+        self._told_of_long_rows = False
         self.add_callback(MetricsFile())
         self.add_callback(GradientGuard())
 
@@ -113,14 +104,22 @@ class SurrogateTrainer(StagedCheckpoints, Trainer):
     def get_batch_samples(self, epoch_iterator: Iterator, num_batches: int, device: torch.device):
         """Collect the optimizer batch and weigh its responses before any of them is back-propagated."""
         collected, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
-        epoch = int(self.state.epoch or 0) if self.args.draws == "fresh" else 0
-        batches = [self.prepare(rows, epoch) for rows in collected]
+        batches = [self.prepare_for_training(rows, self.draw_epoch()) for rows in collected]
         if batches:
+            packed = [part for batch in batches for part in batch.packed]
+            self._look_at_lengths(packed)
             self._use_wrapped_model()
             self._tokens_to_keep = self.tokens_to_keep()
-            self.weigh(batches)
+            with told_when_out_of_memory(self.args.tokens_per_batch, packed):
+                self.weigh(batches)
             self._tokens_to_keep = 0
         return batches, None
+
+    def _look_at_lengths(self, packed: Sequence[PackedRows]) -> None:
+        longest = max(max(part.segment_lengths) for part in packed)
+        if longest > self.args.tokens_per_batch and not self._told_of_long_rows:
+            self._told_of_long_rows = True
+            warn_of_rows_beyond(self.args.tokens_per_batch, longest)
 
     def tokens_to_keep(self) -> int:
         """How many tokens of an optimizer batch keep their graph between the passes.
@@ -138,15 +137,49 @@ class SurrogateTrainer(StagedCheckpoints, Trainer):
         self.denoiser.model = self.model_wrapped or self.policy
         self.denoiser.model.eval()
 
-    def prepare(self, rows: Sequence[dict[str, Any]], epoch: int, num_draws: int | None = None) -> MicroBatch:
-        """Plan the draws of a device batch (`--num_draws` unless said otherwise) and pack its rows."""
-        responses = [Response.from_row(row) for row in rows]
-        plans = [self.plan_of(response, epoch, num_draws or self.args.num_draws) for response in responses]
-        draws = build_rows(responses, plans, self.denoiser.mask_token_id)
-        packed = micro_batches(draws, self.args.tokens_per_batch, self.args.device)
-        return MicroBatch(list(rows), responses, plans, packed, len(draws))
+    def draw_epoch(self) -> int:
+        """The epoch whose draws training uses now."""
+        return int(self.state.epoch or 0) if self.args.draws == "fresh" else 0
 
-    def plan_of(self, response: Response, epoch: int, num_draws: int) -> Plan:
+    def prepare_for_training(self, rows: Sequence[dict[str, Any]], epoch: int) -> MicroBatch:
+        """A device batch of training rows."""
+        return self.prepare(rows, epoch)
+
+    def prepare(
+        self,
+        rows: Sequence[dict[str, Any]],
+        epoch: int,
+        num_draws: int | None = None,
+        weighting: PositionWeights | None = None,
+    ) -> MicroBatch:
+        """Plan the draws of a device batch (`--num_draws` unless said otherwise) and pack its rows."""
+        num_draws = num_draws or self.args.num_draws
+        responses, groups, plans, lengths, by_place = [], [], [], [], []
+        for number, row in enumerate(rows):
+            members = responses_of(row)
+            responses += members
+            groups += [number] * len(members)
+            size_id = row["example_id"] if self.args.share_sizes and len(members) > 1 else None
+            plans += [self.plan_of(response, epoch, num_draws, size_id) for response in members]
+            weights = position_weights_of(row, members, weighting)
+            by_place += weights or [None] * len(members)
+            spans = weighting is not None and weighting.kind == "spans"
+            lengths += [
+                int(np.count_nonzero(by_place[-len(members) + i])) if spans else response.length
+                for i, response in enumerate(members)
+            ]
+        draws = build_rows(responses, plans, self.denoiser.mask_token_id)
+        packed = self._packed(draws)
+        weights = by_place if any(w is not None for w in by_place) else None
+        tokens = token_weights_of(plans, responses, self.args.combiner, weights)
+        return MicroBatch(list(rows), responses, groups, plans, draws, packed, lengths, tokens)
+
+    def _packed(self, draws: Sequence[Row]) -> list[PackedRows]:
+        if self.args.pack_by_answer:
+            return canonical_batches(draws, self.args.device)
+        return micro_batches(draws, self.args.tokens_per_batch, self.args.device)
+
+    def plan_of(self, response: Response, epoch: int, num_draws: int, size_id: int | None = None) -> Plan:
         """Draw plan of a response in an epoch; a function of integers alone."""
         args = self.args
         return plan(
@@ -158,6 +191,8 @@ class SurrogateTrainer(StagedCheckpoints, Trainer):
             args.draw_design,
             args.masks_per_size if num_draws % args.masks_per_size == 0 else 1,
             args.strata_exponent,
+            args.size_exponent,
+            size_id=size_id,
         )
 
     def draws_in(self, epoch: int) -> int:
@@ -166,24 +201,28 @@ class SurrogateTrainer(StagedCheckpoints, Trainer):
         return held_out or self.args.num_draws
 
     def weigh(self, batches: list[MicroBatch]) -> None:
-        """Set `weights` (one per response) and `loss` of every micro-batch of the optimizer batch."""
+        """Set the row weights and the `loss` of every micro-batch of the optimizer batch."""
         raise NotImplementedError
 
-    def first_pass(self, batch: MicroBatch) -> torch.Tensor:
-        """Row sums `[num_rows]` of the policy, nats, on the CPU; graphs are kept as far as `kept_tokens` goes."""
-        values = torch.empty(batch.num_rows, dtype=torch.float32)
+    def first_pass(self, batch: MicroBatch) -> list[torch.Tensor]:
+        """log p of the hidden tokens of every packed part under the policy, on the CPU.
+
+        Graphs are kept as far as `kept_tokens` goes.
+        """
+        found = []
         for number, packed in enumerate(batch.packed):
-            tokens = sum(packed.segment_lengths)
-            keep = tokens <= self._tokens_to_keep
+            keep = packed.num_tokens <= self._tokens_to_keep
             with torch.set_grad_enabled(keep):
-                values_R = row_values(self.denoiser, packed)
+                log_p_N = hidden_log_probs(self.denoiser, packed)
             if keep:
-                self._tokens_to_keep -= tokens
-                batch.kept[number] = values_R
-            sums = values_R.detach().cpu()
-            values = values.to(torch.promote_types(values.dtype, sums.dtype))
-            values[packed.order] = sums
-        return values
+                self._tokens_to_keep -= packed.num_tokens
+                batch.kept[number] = log_p_N
+            found.append(log_p_N.detach().cpu())
+        return found
+
+    def without_graph(self, batch: MicroBatch) -> list[torch.Tensor]:
+        """log p of the hidden tokens of every packed part under the policy, on the CPU."""
+        return log_probs_without_graph(self.denoiser, batch.packed)
 
     def gathered(self, records: list[Any]) -> list[Any]:
         """The records of all ranks, in rank order, on every rank."""
@@ -197,25 +236,43 @@ class SurrogateTrainer(StagedCheckpoints, Trainer):
         switch_to_training = getattr(self.optimizer, "train", None)  # schedule-free optimizers have one
         if callable(switch_to_training):
             switch_to_training()
-        row_weights = torch.tensor(
-            [g * w for g, p in zip(inputs.weights, inputs.plans) for w in p.weights], dtype=torch.float64
-        )
+        if self.args.row_budget < 1:
+            inputs.row_weights, metrics = resampled(inputs, self.args.row_budget, self.args.plan_seed, self._step_id())
+            self.record(metrics)
+        inputs.drop_weightless(self.args.tokens_per_batch, self.args.device)
         parts = self._even_out(inputs.packed)
         sums = torch.full((inputs.num_rows,), math.nan, dtype=torch.float64)
         for number, (packed, counts) in enumerate(parts):
             last = number == len(parts) - 1
-            with _sync(self.accelerator, model, last), self.compute_loss_context_manager():
-                values_R = inputs.kept.pop(number, None) if counts else None
-                if values_R is None:
-                    values_R = row_values(self.denoiser, packed)
-                # Gradients of the ranks are averaged, so the sum over ranks needs the world size.
-                scale = row_weights[packed.order].to(values_R) * (self.args.world_size if counts else 0.0)
-                self.accelerator.backward((scale * values_R).sum())
+            # Gradients of the ranks are averaged, so the sum over ranks needs the world size.
+            scale = self.args.world_size if counts else 0.0
+            with (
+                _sync(self.accelerator, model, last),
+                self.compute_loss_context_manager(),
+                told_when_out_of_memory(self.args.tokens_per_batch, inputs.packed),
+            ):
+                total, log_p_N = self._weighted_sum(inputs, packed, scale, number if counts else None)
+                self.accelerator.backward(total)
             if counts:
-                sums[packed.order] = values_R.detach().double().cpu()
+                sums[packed.order] = inputs.row_sums(packed, log_p_N.double()).cpu()
         self._count_work(inputs)
         self.after_second_pass(inputs, sums)
         return torch.tensor(inputs.loss, device=self.args.device)
+
+    def _weighted_sum(
+        self, batch: MicroBatch, packed: PackedRows, scale: float, number: int | None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """`sum_n c_n log p_n` with its gradient, and the log p; its forward pass is spared where a graph was kept."""
+        coefficients_N = scale * batch.coefficients(packed)
+        kept = None if number is None else batch.kept.pop(number, None)
+        if kept is not None:
+            return (coefficients_N.to(kept) * kept).sum(), kept.detach()
+        with self.denoiser.checkpointed(packed.num_tokens > self.args.tokens_per_batch):
+            return weighted_log_probs(self.denoiser, packed, coefficients_N)
+
+    def _step_id(self) -> int:
+        """Number of the optimizer step that is being taken, from 1."""
+        return self.state.global_step + 1
 
     def after_second_pass(self, batch: MicroBatch, row_sums: torch.Tensor) -> None:
         """Look at the row sums `[num_rows]` that pass 2 computed."""
@@ -226,7 +283,7 @@ class SurrogateTrainer(StagedCheckpoints, Trainer):
         parts = [(part, True) for part in packed]
         if self.args.world_size > 1:
             most = max(self.gathered([len(packed)]))
-            smallest = min(packed, key=lambda part: sum(part.segment_lengths))
+            smallest = min(packed, key=lambda part: part.num_tokens)
             parts = [(smallest, False)] * (most - len(packed)) + parts
         return parts
 
@@ -257,7 +314,9 @@ class SurrogateTrainer(StagedCheckpoints, Trainer):
         if "loss" in logs:
             means = {name: sum(values) / len(values) for name, values in self._logged.items()}
             ranks = self.gathered([(means, self._tokens_seen)])
-            logs.update({name: sum(mean[name] for mean, _ in ranks) / len(ranks) for name in means})
+            for name in means:
+                found = [mean[name] for mean, _ in ranks if name in mean]
+                logs[name] = sum(found) / len(found)
             self.state.num_input_tokens_seen += sum(tokens for _, tokens in ranks)  # checkpoints keep it
             logs["num_tokens"] = float(self.state.num_input_tokens_seen)
             self._logged.clear()
@@ -286,7 +345,7 @@ class SurrogateTrainer(StagedCheckpoints, Trainer):
         """Metrics of held-out rows (names without the `eval_` prefix)."""
         raise NotImplementedError
 
-    def my_share(self, rows: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
+    def my_share(self, rows: list[Item]) -> list[list[Item]]:
         """This rank's rows in batches of the evaluation size. Every rank gets as many batches (rows repeat)."""
         size, world = self.args.per_device_eval_batch_size, self.args.world_size
         count = math.ceil(len(rows) / (size * world))
@@ -299,7 +358,7 @@ class SurrogateTrainer(StagedCheckpoints, Trainer):
         return flops
 
     def _count_work(self, batch: MicroBatch) -> None:
-        tokens = sum(sum(part.segment_lengths) for part in batch.packed)
+        tokens = sum(part.num_tokens for part in batch.packed)
         self._tokens_seen += tokens
         self._flops_pending += 6.0 * tokens * sum(p.numel() for p in self.policy.parameters())
 

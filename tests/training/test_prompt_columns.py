@@ -1,0 +1,96 @@
+"""TRL's baseline from answers under other prompts; the columns `weight` and `margin` of prompts."""
+
+import pytest
+import torch
+from one_pass import OnePass, first_step, horvitz_thompson, make_groups, perturbed, relative_gap
+
+from unveil.errors import UserError
+from unveil.objectives import Likelihoods, dpo, kto, rankdpo, total_loss
+
+SMALL = {"d_model": 16, "n_heads": 2, "mlp_hidden_size": 24}
+
+
+@pytest.fixture
+def models(tiny_llada):
+    reference = tiny_llada(vocab_size=24, dtype=torch.float64, **SMALL)
+    return perturbed(reference), reference
+
+
+def mismatched_margins(policy, reference, data):
+    """r of every answer under the prompt of the next one, the last under the first."""
+    moved = [row | {"prompt_ids": data[(i + 1) % len(data)]["prompt_ids"]} for i, row in enumerate(data)]
+    likelihoods = OnePass(policy, reference, moved).likelihoods(horvitz_thompson())
+    return (likelihoods.policy - likelihoods.reference).detach()[:, 0]
+
+
+@pytest.mark.parametrize("turned", [False, True])
+@pytest.mark.parametrize("size", [6, 3, 2])
+def test_trl_kl_is_the_clamped_mean_margin_of_answers_under_other_prompts(models, trainer_of, rows, size, turned):
+    """Prompts move on within a device batch. Policy and reference exchanged, the mean has the other sign."""
+    policy, reference = models[::-1] if turned else models
+    data = rows(6)
+    parts = [mismatched_margins(policy, reference, data[i : i + size]) for i in range(0, 6, size)]
+    mean = torch.cat(parts).mean().item()
+    case = OnePass(policy, reference, data)
+    likelihoods = case.likelihoods(horvitz_thompson())
+    loss = total_loss(kto(baseline="trl_kl"), likelihoods._replace(mismatched=torch.cat(parts)), case.feedback())
+    step = first_step(
+        trainer_of, policy, reference, data, baseline="trl_kl", num_draws=3, per_device_train_batch_size=size,
+        gradient_accumulation_steps=6 // size,
+    )  # fmt: skip
+    assert step.logs["baseline"] == pytest.approx(max(mean, 0), rel=1e-9)
+    assert step.loss == pytest.approx(loss.item(), rel=1e-6)
+    assert relative_gap(step.grads, case.gradient(loss)) < 1e-10
+    assert mean != 0
+
+
+def test_trl_kl_needs_two_prompts_and_a_reference_that_can_be_asked(models, trainer_of, rows):
+    with pytest.raises(UserError, match="--per_device_train_batch_size"):
+        trainer_of(rows(4), models[0], baseline="trl_kl", per_device_train_batch_size=1).train()
+    with pytest.raises(UserError, match=r"--precompute_ref_log_probs: --baseline trl_kl .* under other prompts"):
+        trainer_of(rows(4), models[0], baseline="trl_kl", precompute_ref_log_probs=True)
+
+
+@pytest.mark.parametrize(("name", "objective", "shape"), [("dpo", dpo(), "pairs"), ("rankdpo", rankdpo(), "lists")])
+def test_the_weight_of_a_prompt_multiplies_its_loss_in_the_gradient(models, trainer_of, name, objective, shape):
+    numbers = [2.0, 1.0, 0.0, 0.5]
+    data = [row | {"weight": weight} for row, weight in zip(make_groups(4, shape), numbers)]
+    case = OnePass(*models, data)
+    losses = objective(case.likelihoods(horvitz_thompson()), case.feedback())
+    expected = case.gradient((torch.tensor(numbers) * losses).mean())
+    step = first_step(trainer_of, *models, data, objective=name, num_draws=3)
+    assert relative_gap(step.grads, expected) < 1e-10
+
+
+def test_a_weight_of_two_for_all_prompts_doubles_the_gradient(models, trainer_of):
+    data = make_groups(2)
+    plain = first_step(trainer_of, *models, data, objective="dpo")
+    doubled = first_step(trainer_of, *models, [row | {"weight": 2.0} for row in data], objective="dpo")
+    assert relative_gap(doubled.grads, [2 * grad for grad in plain.grads]) < 1e-12
+
+
+def test_the_margin_of_a_prompt_is_the_lead_that_its_best_answer_must_have(models, trainer_of):
+    """`softplus(-beta (D - m))`, and no metric knows of it."""
+    margins = [3.0, 0.0, -2.0]
+    data = [row | {"margin": margin} for row, margin in zip(make_groups(3), margins)]
+    case = OnePass(*models, data)
+    likelihoods = case.likelihoods(horvitz_thompson())
+    gap = likelihoods.policy - likelihoods.reference
+    loss = torch.nn.functional.softplus(-0.1 * (gap[:, 0] - gap[:, 1] - torch.tensor(margins))).mean()
+    step = first_step(trainer_of, *models, data, objective="dpo", num_draws=3)
+    plain = first_step(trainer_of, *models, make_groups(3), objective="dpo", num_draws=3)
+    assert step.loss == pytest.approx(loss.item(), rel=1e-6)
+    assert relative_gap(step.grads, case.gradient(loss)) < 1e-10
+    assert step.logs["rewards/margins"] == plain.logs["rewards/margins"]
+
+
+def test_a_margin_in_a_list_is_for_the_best_answer_only(models, trainer_of):
+    data = [row | {"margin": 2.0} for row in make_groups(3, "lists")]
+    case = OnePass(*models, data)
+    likelihoods, feedback = case.likelihoods(horvitz_thompson()), case.feedback()
+    real = feedback.relevance.masked_fill(~feedback.mask, -1)
+    best = (real == real.amax(1, keepdim=True)).double()
+    shifted = Likelihoods(likelihoods.policy - 2 * best, likelihoods.reference, likelihoods.length)
+    loss = total_loss(rankdpo(), shifted, feedback)
+    step = first_step(trainer_of, *models, data, objective="rankdpo", num_draws=3)
+    assert relative_gap(step.grads, case.gradient(loss)) < 1e-10
