@@ -5,10 +5,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from datasets import Dataset
-from torch.utils.data import DataLoader
 
 from unveil.data import (
-    collate,
     describe_group,
     group_balance,
     list_rows,
@@ -165,16 +163,6 @@ def test_a_tokenizer_that_does_not_tell_places_is_refused_where_they_are_needed(
 def test_data_that_are_no_groups_are_refused(bpe_tokenizer):
     with pytest.raises(UserError, match=r"f: no column response_ids, .*make groups with unveil.data.pair_rows"):
         tokenize(pairs_of(("a", "b")), bpe_tokenizer)
-
-
-def test_batches_keep_groups_whole(bpe_tokenizer):
-    rows = [
-        {"prompt": "p", "completions": [f"{k}" for k in range(size)], "scores": list(range(size))} for size in (2, 5, 3)
-    ]
-    groups = tokenize(list_rows(Dataset.from_list(rows), "f"), bpe_tokenizer)
-    (batch,) = DataLoader(groups, batch_size=3, collate_fn=collate)  # pyright: ignore[reportArgumentType]
-    assert [len(responses) for responses in batch["responses"]] == [2, 5, 3]
-    assert [len(values) for values in batch["relevance"]] == [2, 5, 3]
 
 
 def test_a_group_is_shown_with_its_prompt_once(bpe_tokenizer):

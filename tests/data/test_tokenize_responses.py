@@ -1,13 +1,9 @@
 """Tokenisation: what the model will see, what is scored, and what is refused."""
 
-import pickle
-
 import pytest
 from datasets import Dataset
-from torch.utils.data import DataLoader
 
 from unveil.data import (
-    collate,
     describe_example,
     prompt_rows,
     sft_rows,
@@ -246,15 +242,6 @@ def test_prompts_that_cannot_be_used_are_named_or_dropped(bpe_tokenizer):
         kept = tokenize_prompts(rows, bpe_tokenizer, on_bad_rows="drop", **options)
     assert kept["example_id"][-2:] == [1000, 1003]
     assert bpe_tokenizer.decode(kept[-1]["prompt_ids"]) == "last"
-
-
-def test_collate_gives_lists_and_works_in_a_data_loader(bpe_tokenizer):
-    rows = tokenize(thumbs("The sea.", "No.", "Yes."), bpe_tokenizer)
-    assert pickle.loads(pickle.dumps(collate)) is collate
-    batches = list(DataLoader(rows, batch_size=2, collate_fn=collate))  # pyright: ignore[reportArgumentType]
-    assert batches[0]["completion_ids"] == [rows[0]["completion_ids"], rows[1]["completion_ids"]]
-    assert batches[1]["example_id"] == [2]
-    assert batches[0]["label"] == [True, False]
 
 
 def test_the_shown_example_says_what_is_given_scored_and_neither(bpe_tokenizer):

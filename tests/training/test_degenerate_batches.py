@@ -71,11 +71,11 @@ def test_a_lasting_fall_of_both_classes_is_warned_about_once(trainer_of, rows, t
     plain = trainer._scored(trainer.prepare(rows(4), 0), 0)
     falling = [record.__class__(**{**record.__dict__, "policy": record.reference - 3.0}) for record in plain]
     for _ in range(9):
-        trainer._watch(falling)
+        trainer.health.look(falling, 1, True)
     with pytest.warns(UserInputWarning, match="likelihood displacement"):
-        trainer._watch(falling)
+        trainer.health.look(falling, 1, True)
     for _ in range(25):
-        trainer._watch(falling)
+        trainer.health.look(falling, 1, True)
 
 
 def test_dropout_left_on_is_noticed_by_the_second_pass(trainer_of, rows, tiny_llada):

@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from transformers import TrainerCallback, TrainerControl, TrainerState
 
-from unveil.training.config import DrawConfig
+from unveil.training.draw_config import DrawConfig
 
 # The metrics that fit on a line; metrics.jsonl has all of them.
 SHOWN = (

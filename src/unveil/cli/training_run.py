@@ -19,7 +19,7 @@ from unveil.data import load_rows
 from unveil.errors import UserError, warn_user
 from unveil.files import require_empty
 from unveil.training import add_adapters, checkpoint_to_resume, finish_run
-from unveil.training.config import DrawConfig
+from unveil.training.draw_config import DrawConfig
 from unveil.training.surrogate_trainer import SurrogateTrainer
 
 # What a run leaves at the top of its folder: left-overs of another run beside it would be mistaken for its own.

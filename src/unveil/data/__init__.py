@@ -32,7 +32,7 @@ from unveil.data.groups import graded_rows, list_rows, pair_rows
 from unveil.data.loading import load_rows
 from unveil.data.position_weights import ld_weights, span_weights, step_weights
 from unveil.data.reshaping import to_shape
-from unveil.data.response import TokenizedGroup, TokenizedResponse, collate, describe_example, describe_group
+from unveil.data.response import TokenizedGroup, TokenizedResponse, describe_example, describe_group
 from unveil.data.shapes import Shape, shape_of
 from unveil.data.tokenizing import tokenize_prompts, tokenize_responses
 
@@ -46,7 +46,6 @@ __all__ = [
     "TokenizedGroup",
     "TokenizedResponse",
     "class_balance",
-    "collate",
     "curriculum",
     "describe_example",
     "describe_group",

@@ -34,11 +34,6 @@ class TokenizedGroup(TypedDict):
     gap: NotRequired[float]
 
 
-def collate(rows: list[dict[str, Any]]) -> dict[str, list[Any]]:
-    """Rows to columns, as lists: nothing is padded, since the model packs. Picklable, for `DataLoader` workers."""
-    return {name: [row[name] for row in rows] for name in rows[0]}
-
-
 def describe_example(row: dict[str, Any], tokenizer: "PreTrainedTokenizerBase") -> str:
     """One response as the model sees it, for the start of a run: what is given, what is scored, what is neither."""
     label = {True: " (desirable)", False: " (undesirable)", None: ""}[row.get("label")]

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from datasets import Dataset
 
 from unveil.likelihood import Response
-from unveil.training.config import DrawConfig
+from unveil.training.draw_config import DrawConfig
 from unveil.training.micro_batch import MicroBatch, responses_of
 
 Datasets = Dataset | Mapping[str, Dataset]

@@ -20,7 +20,6 @@ from unveil.likelihood.canonical import CANONICAL_TOKENS
 from unveil.likelihood.version import ESTIMATOR_VERSION
 from unveil.models import Denoiser, unwrap
 from unveil.training.cache_keys import ALONE, Datasets, answers_of
-from unveil.training.config import DrawConfig
 from unveil.training.digests import (
     digest,
     digest_of_answer,
@@ -29,6 +28,7 @@ from unveil.training.digests import (
     settings_of_model,
     weights_of,
 )
+from unveil.training.draw_config import DrawConfig
 
 DRAWS, HELD_OUT_DRAWS = "draws", "held-out draws"
 DATA, HELD_OUT_DATA = "data", "held-out data"

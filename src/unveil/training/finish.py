@@ -16,8 +16,8 @@ import transformers
 
 import unveil
 from unveil.files import write_json
-from unveil.training.config import DrawConfig
 from unveil.training.divergence import require_finite_weights
+from unveil.training.draw_config import DrawConfig
 from unveil.training.model_card import write_model_card
 from unveil.training.surrogate_trainer import SurrogateTrainer
 

@@ -9,7 +9,7 @@ from peft import PeftModel
 from torch import nn
 
 from unveil.draws.splitmix import draw_seed, example_seed, hashes
-from unveil.errors import UserError, warn_user
+from unveil.errors import UserError
 from unveil.likelihood import combine
 from unveil.objectives import Objective, cross_fitted_weights, total_loss, weights
 from unveil.training.cache_keys import epochs_of
@@ -21,6 +21,7 @@ from unveil.training.first_pass import (
     refuse_values_of_other_prompts,
     refuse_what_only_linear_surrogates_have,
 )
+from unveil.training.health import Health
 from unveil.training.micro_batch import MicroBatch
 from unveil.training.objective_flags import objective_of
 from unveil.training.objective_state import ObjectiveState
@@ -111,8 +112,7 @@ class PreferenceTrainer(SurrogateTrainer):
         self.sync = ReferenceSync(self, stages) if args.sync_ref_model or stages else None
         if self.sync is not None:
             self.add_callback(self.sync)
-        self._falling_steps = 0
-        self._warned: set[str] = set()
+        self.health = Health(args.allow_one_label)
 
     @property
     def objective_state(self) -> ObjectiveState:
@@ -212,7 +212,7 @@ class PreferenceTrainer(SurrogateTrainer):
             own = own[count:]
             batch.loss = loss / len(batches)
         self.record(preference_metrics(records, self.objective))
-        self._watch(records)
+        self.health.look(records, self.state.global_step + 1, self.reference is not None)
         if self.args.replay_weight:
             self._add_replay(batches[-1])
 
@@ -228,7 +228,8 @@ class PreferenceTrainer(SurrogateTrainer):
         objective = self.objective_state.updated(self.objective, whole, batch.feedback())
         weigh = cross_fitted_weights if self.args.debias == "cross_fit" else weights
         loss, slopes = weigh(objective, likelihoods, batch.feedback())
-        # Losses of prompts meet in detached statistics only, so weighing prompts is weighing their slopes.
+        # Prompts meet in detached statistics only (but for disco's penalty, which stays whole), so weighing their
+        # losses is weighing their slopes.
         return loss.item(), batch.per_answer(slopes * batch.array([r.weight for r in batch.records]))
 
     def _scored(self, batch: MicroBatch, epoch: int, number: int = 0) -> list[Scored]:
@@ -275,29 +276,6 @@ class PreferenceTrainer(SurrogateTrainer):
         weight = -self.args.replay_weight / count
         replay.weigh_answers([weight / response.length for response in replay.responses])
         batch.append(replay)
-
-    # -- health -----------------------------------------------------------------------------------------------------
-
-    def _watch(self, records: list[Scored]) -> None:
-        """Warn once when a batch holds one label only, and once when both kinds of answers keep losing likelihood."""
-        kinds = {r.best for r in records}
-        if len(kinds) == 1 and not self.args.allow_one_label and "label" not in self._warned:
-            self._warned.add("label")
-            warn_user(
-                f"step {self.state.global_step + 1}: all {len(records)} answers of the batch have the label "
-                f"{kinds.pop()}; its loss cannot saturate, use larger batches (told once)"
-            )
-        if self.reference is None:
-            return
-        up, down = [r.margin for r in records if r.best], [r.margin for r in records if not r.best]
-        falling = bool(up and down) and sum(up) / len(up) < 0 and sum(down) / len(down) < 0
-        self._falling_steps = self._falling_steps + 1 if falling else 0
-        if self._falling_steps == 10 and "falling" not in self._warned:
-            self._warned.add("falling")
-            warn_user(
-                f"step {self.state.global_step + 1}: desirable and undesirable answers have both lost likelihood for "
-                "10 steps (likelihood displacement); --replay_weight, --sft_weight or --baseline kl hold it up"
-            )
 
     # -- evaluation -------------------------------------------------------------------------------------------------
 

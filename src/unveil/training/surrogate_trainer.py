@@ -12,15 +12,12 @@ on the batch size.
 
 import contextlib
 import math
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
-from accelerate.utils import gather_object
 from torch import nn
-from transformers import Trainer
 
 from unveil.draws import Plan, plan
 from unveil.errors import UserError
@@ -36,16 +33,14 @@ from unveil.likelihood import (
 )
 from unveil.models import Denoiser
 from unveil.objectives import PositionWeights
-from unveil.training.checkpoint import StagedCheckpoints
-from unveil.training.config import DrawConfig
 from unveil.training.divergence import GradientGuard, bad_rows, diverged, weights_are_finite
+from unveil.training.draw_config import DrawConfig
+from unveil.training.logged_trainer import LoggedTrainer
 from unveil.training.memory import told_when_out_of_memory, warn_of_rows_beyond
 from unveil.training.metrics_file import MetricsFile
 from unveil.training.micro_batch import MicroBatch, position_weights_of, responses_of, token_weights_of
 from unveil.training.reference import log_probs_without_graph
 from unveil.training.row_skipping import resampled
-
-Item = TypeVar("Item")
 
 # The draws of held-out answers: fixed, and of no training epoch.
 EVALUATION_EPOCH = -1
@@ -72,7 +67,7 @@ def disable_dropout(model: nn.Module) -> None:
                     setattr(holder, name, 0.0)
 
 
-class SurrogateTrainer(StagedCheckpoints, Trainer):
+class SurrogateTrainer(LoggedTrainer):
     """Base of the trainers; a subclass says what each response weighs (`weigh`) and how to evaluate."""
 
     args: DrawConfig
@@ -91,9 +86,6 @@ class SurrogateTrainer(StagedCheckpoints, Trainer):
         super().__init__(model=model, args=args, data_collator=collator, **kwargs)
         self.policy = model
         self.denoiser = Denoiser(model)
-        self._logged: dict[str, list[float]] = defaultdict(list)
-        self._tokens_seen = 0
-        self._flops_pending = 0.0
         self._tokens_to_keep = 0
         self._told_of_long_rows = False
         self.add_callback(MetricsFile())
@@ -108,7 +100,7 @@ class SurrogateTrainer(StagedCheckpoints, Trainer):
         if batches:
             packed = [part for batch in batches for part in batch.packed]
             self._look_at_lengths(packed)
-            self._use_wrapped_model()
+            self.use_wrapped_model()
             self._tokens_to_keep = self.tokens_to_keep()
             with told_when_out_of_memory(self.args.tokens_per_batch, packed):
                 self.weigh(batches)
@@ -132,7 +124,7 @@ class SurrogateTrainer(StagedCheckpoints, Trainer):
             return 0
         return args.tokens_per_batch if args.kept_tokens is None else args.kept_tokens
 
-    def _use_wrapped_model(self) -> None:
+    def use_wrapped_model(self) -> None:
         """Score with the wrapped model, so that distributed hooks fire and autocast applies."""
         self.denoiser.model = self.model_wrapped or self.policy
         self.denoiser.model.eval()
@@ -224,10 +216,6 @@ class SurrogateTrainer(StagedCheckpoints, Trainer):
         """log p of the hidden tokens of every packed part under the policy, on the CPU."""
         return log_probs_without_graph(self.denoiser, batch.packed)
 
-    def gathered(self, records: list[Any]) -> list[Any]:
-        """The records of all ranks, in rank order, on every rank."""
-        return gather_object(records) if self.args.world_size > 1 else records
-
     # -- pass 2 -----------------------------------------------------------------------------------------------------
 
     def training_step(self, model: nn.Module, inputs: MicroBatch, num_items_in_batch=None) -> torch.Tensor:
@@ -255,7 +243,7 @@ class SurrogateTrainer(StagedCheckpoints, Trainer):
                 self.accelerator.backward(total)
             if counts:
                 sums[packed.order] = inputs.row_sums(packed, log_p_N.double()).cpu()
-        self._count_work(inputs)
+        self.count_work(inputs)
         self.after_second_pass(inputs, sums)
         return torch.tensor(inputs.loss, device=self.args.device)
 
@@ -302,65 +290,6 @@ class SurrogateTrainer(StagedCheckpoints, Trainer):
             self._save_checkpoint(self.policy, trial=None)
             kept = f"checkpoint-{self.state.global_step} holds the state before it"
         raise diverged(rows, self.state.global_step + 1, kept)
-
-    # -- logging and evaluation -------------------------------------------------------------------------------------
-
-    def record(self, values: dict[str, float]) -> None:
-        """Remember metrics of one optimizer step; their mean is logged with the next loss."""
-        for name, value in values.items():
-            self._logged[name].append(value)
-
-    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        if "loss" in logs:
-            means = {name: sum(values) / len(values) for name, values in self._logged.items()}
-            ranks = self.gathered([(means, self._tokens_seen)])
-            for name in means:
-                found = [mean[name] for mean, _ in ranks if name in mean]
-                logs[name] = sum(found) / len(found)
-            self.state.num_input_tokens_seen += sum(tokens for _, tokens in ranks)  # checkpoints keep it
-            logs["num_tokens"] = float(self.state.num_input_tokens_seen)
-            self._logged.clear()
-            self._tokens_seen = 0
-        super().log(logs, start_time)
-
-    def evaluate(self, eval_dataset=None, ignore_keys=None, metric_key_prefix: str = "eval") -> dict[str, float]:
-        """Score a held-out dataset on fixed draws; a dictionary of datasets gives one set of metrics each."""
-        dataset: Any = self.eval_dataset if eval_dataset is None else eval_dataset
-        if isinstance(dataset, dict):
-            metrics: dict[str, float] = {}
-            for name, part in dataset.items():
-                metrics |= self.evaluate(part, ignore_keys, f"{metric_key_prefix}_{name}")
-            return metrics
-        if dataset is None:
-            raise UserError("--eval_dataset_name: evaluation was asked for, but no held-out data was given")
-        self._use_wrapped_model()
-        rows = [dataset[i] for i in range(min(len(dataset), self.args.max_eval_samples or len(dataset)))]
-        values = self.evaluation_metrics(rows)
-        metrics = {f"{metric_key_prefix}_{name}": value for name, value in values.items()}
-        self.log(metrics)
-        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
-        return metrics
-
-    def evaluation_metrics(self, rows: list[dict[str, Any]]) -> dict[str, float]:
-        """Metrics of held-out rows (names without the `eval_` prefix)."""
-        raise NotImplementedError
-
-    def my_share(self, rows: list[Item]) -> list[list[Item]]:
-        """This rank's rows in batches of the evaluation size. Every rank gets as many batches (rows repeat)."""
-        size, world = self.args.per_device_eval_batch_size, self.args.world_size
-        count = math.ceil(len(rows) / (size * world))
-        mine = [rows[i % len(rows)] for i in range(self.args.process_index, count * size * world, world)]
-        return [mine[i : i + size] for i in range(0, len(mine), size)]
-
-    def floating_point_ops(self, inputs: Any) -> float:
-        """FLOPs counted since the last call: 2 per parameter and token forward, 4 backward."""
-        flops, self._flops_pending = self._flops_pending, 0.0
-        return flops
-
-    def _count_work(self, batch: MicroBatch) -> None:
-        tokens = sum(part.num_tokens for part in batch.packed)
-        self._tokens_seen += tokens
-        self._flops_pending += 6.0 * tokens * sum(p.numel() for p in self.policy.parameters())
 
 
 def _sync(accelerator: Any, model: nn.Module, last: bool):

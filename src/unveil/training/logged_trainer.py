@@ -1,0 +1,94 @@
+"""What a run tells: metrics of optimizer steps, held-out metrics, tokens and operations."""
+
+import math
+from collections import defaultdict
+from typing import Any, TypeVar
+
+from accelerate.utils import gather_object
+from torch import nn
+from transformers import Trainer
+
+from unveil.errors import UserError
+from unveil.training.checkpoint import StagedCheckpoints
+from unveil.training.draw_config import DrawConfig
+from unveil.training.micro_batch import MicroBatch
+
+Item = TypeVar("Item")
+
+
+class LoggedTrainer(StagedCheckpoints, Trainer):
+    """`transformers.Trainer` whose metrics are means over the steps since the last log, and over ranks."""
+
+    args: DrawConfig
+    policy: nn.Module
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self._logged: dict[str, list[float]] = defaultdict(list)
+        self._tokens_seen = 0
+        self._flops_pending = 0.0
+        super().__init__(*args, **kwargs)
+
+    def use_wrapped_model(self) -> None:
+        """Get ready to score outside of a training step."""
+        raise NotImplementedError
+
+    def gathered(self, records: list[Any]) -> list[Any]:
+        """The records of all ranks, in rank order, on every rank."""
+        return gather_object(records) if self.args.world_size > 1 else records
+
+    def record(self, values: dict[str, float]) -> None:
+        """Remember metrics of one optimizer step; their mean is logged with the next loss."""
+        for name, value in values.items():
+            self._logged[name].append(value)
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        if "loss" in logs:
+            means = {name: sum(values) / len(values) for name, values in self._logged.items()}
+            ranks = self.gathered([(means, self._tokens_seen)])
+            for name in means:
+                found = [mean[name] for mean, _ in ranks if name in mean]
+                logs[name] = sum(found) / len(found)
+            self.state.num_input_tokens_seen += sum(tokens for _, tokens in ranks)  # checkpoints keep it
+            logs["num_tokens"] = float(self.state.num_input_tokens_seen)
+            self._logged.clear()
+            self._tokens_seen = 0
+        super().log(logs, start_time)
+
+    def evaluate(self, eval_dataset=None, ignore_keys=None, metric_key_prefix: str = "eval") -> dict[str, float]:
+        """Score a held-out dataset on fixed draws; a dictionary of datasets gives one set of metrics each."""
+        dataset: Any = self.eval_dataset if eval_dataset is None else eval_dataset
+        if isinstance(dataset, dict):
+            metrics: dict[str, float] = {}
+            for name, part in dataset.items():
+                metrics |= self.evaluate(part, ignore_keys, f"{metric_key_prefix}_{name}")
+            return metrics
+        if dataset is None:
+            raise UserError("--eval_dataset_name: evaluation was asked for, but no held-out data was given")
+        self.use_wrapped_model()
+        rows = [dataset[i] for i in range(min(len(dataset), self.args.max_eval_samples or len(dataset)))]
+        values = self.evaluation_metrics(rows)
+        metrics = {f"{metric_key_prefix}_{name}": value for name, value in values.items()}
+        self.log(metrics)
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
+    def evaluation_metrics(self, rows: list[dict[str, Any]]) -> dict[str, float]:
+        """Metrics of held-out rows (names without the `eval_` prefix)."""
+        raise NotImplementedError
+
+    def my_share(self, rows: list[Item]) -> list[list[Item]]:
+        """This rank's rows in batches of the evaluation size. Every rank gets as many batches (rows repeat)."""
+        size, world = self.args.per_device_eval_batch_size, self.args.world_size
+        count = math.ceil(len(rows) / (size * world))
+        mine = [rows[i % len(rows)] for i in range(self.args.process_index, count * size * world, world)]
+        return [mine[i : i + size] for i in range(0, len(mine), size)]
+
+    def floating_point_ops(self, inputs: Any) -> float:
+        """FLOPs counted since the last call: 2 per parameter and token forward, 4 backward."""
+        flops, self._flops_pending = self._flops_pending, 0.0
+        return flops
+
+    def count_work(self, batch: MicroBatch) -> None:
+        tokens = sum(part.num_tokens for part in batch.packed)
+        self._tokens_seen += tokens
+        self._flops_pending += 6.0 * tokens * sum(p.numel() for p in self.policy.parameters())
