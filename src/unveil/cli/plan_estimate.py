@@ -9,7 +9,6 @@ import torch
 from unveil.cli.loading import read_tokenizer, settle_mask_token
 from unveil.cli.options import ModelArguments
 from unveil.cli.train import TrainScriptArguments, read_feedback, read_replay
-from unveil.draws import plan
 from unveil.errors import UserError
 from unveil.models import Denoiser, LLaDAConfig, LLaDAModelLM, check_tokenizer, load_config
 from unveil.planning import (
@@ -191,13 +190,7 @@ def _without_weights(model_args: ModelArguments) -> tuple[Denoiser, Any]:
 
 def _drawn(answers: Answers, args: PlanConfig, num_draws: int) -> Rows:
     """Rows of the first epoch, as training draws them."""
-    per_size = args.masks_per_size if num_draws % args.masks_per_size == 0 else 1
-    return Rows.drawn(
-        answers,
-        lambda name, length: plan(
-            args.plan_seed, name, 0, length, num_draws, args.draw_design, per_size, args.strata_exponent
-        ),
-    )
+    return Rows.drawn(answers, lambda name, length: args.plan_of(name, 0, length, num_draws))
 
 
 def _batching(args: PlanConfig, count: int, budget: int, keeps: bool) -> Batching:

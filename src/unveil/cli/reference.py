@@ -18,7 +18,7 @@ from unveil.cli.output import command
 from unveil.cli.parser import parse
 from unveil.cli.train import TrainScriptArguments, read_feedback, read_held_out
 from unveil.cli.training_run import held_out_source, tell
-from unveil.draws import Plan, plan
+from unveil.draws import Plan
 from unveil.errors import UserError
 from unveil.likelihood import build_rows
 from unveil.likelihood.canonical import canonical_log_probs
@@ -163,18 +163,8 @@ class Work:
         num_draws = args.num_draws_weight or args.num_draws
         if key.epoch == HELD_OUT_EPOCH:
             num_draws = args.eval_num_draws or args.num_draws
-        return plan(
-            args.plan_seed,
-            response.example_id,
-            key.epoch,
-            response.length,
-            num_draws,
-            args.draw_design,
-            args.masks_per_size if num_draws % args.masks_per_size == 0 else 1,
-            args.strata_exponent,
-            args.size_exponent,
-            size_id=None if key.size_id == ALONE else key.size_id,
-        )
+        size_id = None if key.size_id == ALONE else key.size_id
+        return args.plan_of(response.example_id, key.epoch, response.length, num_draws, size_id)
 
 
 def report(cache: ReferenceCache, work: Work, missing: int, seconds: float) -> None:

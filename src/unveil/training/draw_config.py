@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 import torch
 from transformers import TrainingArguments
 
-from unveil.draws import DESIGNS, check_design
+from unveil.draws import DESIGNS, Plan, check_design, plan
 from unveil.errors import UserError
 from unveil.likelihood import COMBINERS, check_combiner
 
@@ -109,3 +109,18 @@ class DrawConfig(TrainingArguments):
     def plan_seed(self) -> int:
         """Seed of the draw plans."""
         return self.seed if self.draw_seed is None else self.draw_seed
+
+    def plan_of(self, example_id: int, epoch: int, length: int, num_draws: int, size_id: int | None = None) -> Plan:
+        """Draw plan of an answer in an epoch: a function of integers alone."""
+        return plan(
+            self.plan_seed,
+            example_id,
+            epoch,
+            length,
+            num_draws,
+            self.draw_design,
+            self.masks_per_size if num_draws % self.masks_per_size == 0 else 1,
+            self.strata_exponent,
+            self.size_exponent,
+            size_id=size_id,
+        )

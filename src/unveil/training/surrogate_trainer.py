@@ -19,11 +19,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from unveil.draws import Plan, plan
 from unveil.errors import UserError
 from unveil.likelihood import (
     PackedRows,
-    Response,
     Row,
     build_rows,
     canonical_batches,
@@ -152,7 +150,7 @@ class SurrogateTrainer(LoggedTrainer):
             responses += members
             groups += [number] * len(members)
             size_id = row["example_id"] if self.args.share_sizes and len(members) > 1 else None
-            plans += [self.plan_of(response, epoch, num_draws, size_id) for response in members]
+            plans += [self.args.plan_of(one.example_id, epoch, one.length, num_draws, size_id) for one in members]
             weights = position_weights_of(row, members, weighting)
             by_place += weights or [None] * len(members)
             spans = weighting is not None and weighting.kind == "spans"
@@ -170,22 +168,6 @@ class SurrogateTrainer(LoggedTrainer):
         if self.args.pack_by_answer:
             return canonical_batches(draws, self.args.device)
         return micro_batches(draws, self.args.tokens_per_batch, self.args.device)
-
-    def plan_of(self, response: Response, epoch: int, num_draws: int, size_id: int | None = None) -> Plan:
-        """Draw plan of a response in an epoch; a function of integers alone."""
-        args = self.args
-        return plan(
-            args.plan_seed,
-            response.example_id,
-            epoch,
-            response.length,
-            num_draws,
-            args.draw_design,
-            args.masks_per_size if num_draws % args.masks_per_size == 0 else 1,
-            args.strata_exponent,
-            args.size_exponent,
-            size_id=size_id,
-        )
 
     def draws_in(self, epoch: int) -> int:
         """Draws per answer: those of training, or of evaluation."""
