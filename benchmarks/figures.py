@@ -1,0 +1,55 @@
+"""Figures of the experiments, in the look of the package's reports; PNG bytes from plain numbers."""
+
+from collections.abc import Mapping, Sequence
+
+from matplotlib.ticker import PercentFormatter
+
+from benchmarks.intervals import Estimate
+from unveil.report.drawing import BLUE, GREY, INK, MUTED, ORANGE, drawing
+
+# Okabe and Ito's colours, told apart by colour-blind eyes too; the markers help on paper.
+COLOURS = (BLUE, ORANGE, "#009e73", "#cc79a7", "#e69f00", GREY)
+MARKERS = ("o", "s", "^", "D", "v", "P")
+
+
+def lines_with_bands(
+    places: Sequence[float], series: Mapping[str, Sequence[Estimate]], *, x_axis: str, y_axis: str, even: float
+) -> bytes:
+    """A line per name with its interval as a band; `even` is the value of pure chance. `places` are shares."""
+    with drawing() as picture:
+        axes = picture.axes
+        axes.axhline(even, color=MUTED, linewidth=1)
+        for (name, estimates), colour, marker in zip(series.items(), COLOURS, MARKERS):
+            values = [estimate.value for estimate in estimates]
+            axes.fill_between(places, [e.low for e in estimates], [e.high for e in estimates], color=colour, alpha=0.1)
+            axes.plot(places, values, color=colour, marker=marker, markersize=4.5, linewidth=1.8, label=name)
+        axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+        axes.set_xticks(list(places))
+        axes.set_xlabel(x_axis)
+        axes.set_ylabel(y_axis)
+        axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=len(series), borderaxespad=0.2, handlelength=1.4)
+        return picture.png()
+
+
+def crosses(
+    points: Mapping[str, tuple[Estimate, Estimate]], *, x_axis: str, y_axis: str, x_base: float, y_even: float
+) -> bytes:
+    """A point per name with an interval in both directions; lines at the base's x and at an even y."""
+    with drawing() as picture:
+        axes = picture.axes
+        axes.axvline(x_base, color=MUTED, linewidth=1)
+        axes.axhline(y_even, color=MUTED, linewidth=1)
+        axes.annotate(
+            "base", (x_base, 1), (0, 3), xycoords=("data", "axes fraction"), textcoords="offset points", ha="center",
+            color=MUTED, fontsize=8.5,
+        )  # fmt: skip
+        for (name, (x, y)), colour, marker in zip(points.items(), COLOURS, MARKERS):
+            axes.errorbar(
+                x.value, y.value, xerr=[[x.value - x.low], [x.high - x.value]],
+                yerr=[[y.value - y.low], [y.high - y.value]], color=colour, marker=marker, capsize=3, linewidth=1.4,
+            )  # fmt: skip
+            axes.annotate(name, (x.value, y.value), (6, 6), textcoords="offset points", color=INK)
+        axes.margins(0.12)
+        axes.set_xlabel(x_axis)
+        axes.set_ylabel(y_axis)
+        return picture.png()
