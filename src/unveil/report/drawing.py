@@ -41,11 +41,12 @@ _STYLE: dict[Any, Any] = {
 
 
 class Drawing:
-    """A figure with one pair of axes."""
+    """A figure with one pair of axes, or `panels` of them side by side on one vertical axis; inches."""
 
-    def __init__(self) -> None:
-        self.figure = Figure(figsize=(_WIDTH, _HEIGHT), layout="constrained")
-        self.axes: Axes = self.figure.subplots()
+    def __init__(self, width: float = _WIDTH, height: float = _HEIGHT, panels: int = 1) -> None:
+        self.figure = Figure(figsize=(width, height), layout="constrained")
+        self.panels: list[Axes] = list(self.figure.subplots(1, panels, sharey=True, squeeze=False)[0])
+        self.axes = self.panels[0]
 
     def png(self) -> bytes:
         """The figure as a PNG file."""
@@ -55,7 +56,7 @@ class Drawing:
 
 
 @contextmanager
-def drawing() -> Iterator[Drawing]:
+def drawing(width: float = _WIDTH, height: float = _HEIGHT, panels: int = 1) -> Iterator[Drawing]:
     """A drawing in the common style; take its `png()` before the block ends."""
     with mpl.rc_context(_STYLE):
-        yield Drawing()
+        yield Drawing(width, height, panels)
