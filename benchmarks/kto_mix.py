@@ -149,7 +149,7 @@ def one_objective(
 
 def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     """The flags."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.kto_mix", description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.kto_mix", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--data", default="../shared/data/kto_mix_test", help="folder with the two files")
     parser.add_argument("--output_dir", default="runs/kto_mix")
     parser.add_argument("--base", default="src/unveil/demo/assets/base", help="model to start from")

@@ -131,7 +131,7 @@ def responses(pairs: Sequence[ReviewPair], settings: Settings) -> list[Response]
         warnings.simplefilter("ignore", UserInputWarning)
         args = configuration("dpo", (), settings, 0, folder)
         rows = to_shape(as_dataset(pairs), "pairs", SOURCE)
-        groups = tokenize(rows, base.tokenizer, base.denoiser, args, SOURCE)
+        groups: list[Any] = list(tokenize(rows, base.tokenizer, base.denoiser, args, SOURCE))
     return [Response.from_row(one) for group in groups for one in group["responses"]]
 
 
