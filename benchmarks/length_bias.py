@@ -121,7 +121,9 @@ def work(job: Job) -> Record:
 def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     """The flags."""
     own = Settings()
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.length_bias", description=(__doc__ or "").split("\n")[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.length_bias", description=(__doc__ or "").split("\n")[0]
+    )
     parser.add_argument("--output_dir", type=Path, default=Path("runs/length_bias"))
     parser.add_argument("--objectives", nargs="+", choices=OBJECTIVES, help="default: all")
     parser.add_argument("--seeds", type=int, nargs="+", help="default: 0 1 2")

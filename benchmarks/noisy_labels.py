@@ -86,7 +86,9 @@ def work(job: Job) -> Record:
 def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     """The flags."""
     own = Settings()
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.noisy_labels", description=(__doc__ or "").split("\n")[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.noisy_labels", description=(__doc__ or "").split("\n")[0]
+    )
     parser.add_argument("--output_dir", type=Path, default=Path("runs/noisy_labels"))
     parser.add_argument("--objectives", nargs="+", choices=OBJECTIVES, help="default: all")
     parser.add_argument("--rates", type=float, nargs="+", help="shares of flipped pairs (default: 0 to 0.4)")

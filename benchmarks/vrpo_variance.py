@@ -169,7 +169,9 @@ def work(job: Job) -> Record:
 def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     """The flags."""
     own = Amount()
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.vrpo_variance", description=(__doc__ or "").split("\n")[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.vrpo_variance", description=(__doc__ or "").split("\n")[0]
+    )
     parser.add_argument("--output_dir", type=Path, default=Path("runs/vrpo_variance"))
     parser.add_argument("--pairs", type=int, help=f"held-out pairs (default: {own.pairs})")
     parser.add_argument("--replicates", type=int, help=f"of score and loss (default: {own.replicates})")
