@@ -128,14 +128,12 @@ def one_objective(
     """Align by one objective and measure."""
     aligned = output / objective
     batch = ANSWERS_PER_STEP if objective == "kto" else ANSWERS_PER_STEP // 2
-    # In the order of the file both thumbs of a pair fall into one step, where what they share cancels, as in pairs.
-    order = ["--train_sampling_strategy", "sequential"] if objective == "kto" else []
     beta = [] if objective == "vrpo" else ["--beta", "0.1"]
     run(
         ["train", "--objective", objective, "--model_name_or_path", str(output / "base"), "--dataset_name", train,
          "--eval_dataset_name", held_out, "--output_dir", str(aligned), "--max_steps", str(args.steps),
          "--per_device_train_batch_size", str(batch), "--per_device_eval_batch_size", str(2 * batch),
-         "--learning_rate", f"{args.learning_rate:g}", *beta, *order, *draws_of(args, objective),
+         "--learning_rate", f"{args.learning_rate:g}", *beta, *draws_of(args, objective),
          "--eval_num_draws", str(args.eval_num_draws), "--logging_steps", "20", "--eval_strategy", "no", *shared]
     )  # fmt: skip
     results = json.loads((aligned / "run.json").read_text())["results"]

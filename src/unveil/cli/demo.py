@@ -13,7 +13,7 @@ from unveil.errors import UserError
 
 DESCRIPTION = """Align the small masked diffusion language model that ships with unveil from real human ratings of film
 reviews (ELBO-KTO), compare it with its base on held-out prompts, and write checkpoint, report and numbers to a folder.
-Takes about three minutes and a quarter on two CPU cores; needs no network and no GPU."""
+Takes about three minutes on two CPU cores; needs no network and no GPU."""
 _MOST_THREADS = 8  # a model this small gains nothing from more
 
 
