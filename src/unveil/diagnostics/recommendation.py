@@ -124,8 +124,8 @@ def exponent_advice(strata: Strata) -> dict[str, Any]:
     found["strata_exponent"] = strata_exponent(float(np.mean(falls)))
     names = [f"{name} variance of a draw falls like u^-{fall:.2f}" for name, fall in zip(("margin", "gradient"), falls)]
     found["text"] = (
-        f"With the mask ratio u, the {' and the '.join(names)}: --strata_exponent {found['strata_exponent']:g} fits "
-        "best."
+        f"With the mask ratio u, the {' and the '.join(names)}: this suggests "
+        f"--strata_exponent {found['strata_exponent']:g}."
     )
     return found
 

@@ -39,7 +39,8 @@ def ratio_dots(panels: Mapping[str, Sequence[Dot]], *, even_name: str, legend_ti
                 )  # fmt: skip
             axes.set_xscale("log")
             axes.axvline(1, color=MUTED, linewidth=1)
-            axes.xaxis.set_major_locator(LogLocator(10, subs=(1, 2, 5)))
+            low, high = axes.get_xlim()
+            axes.xaxis.set_major_locator(LogLocator(10, subs=(1, 2, 3, 5, 7) if high < 12 * low else (1, 2, 5)))
             axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
             axes.xaxis.set_minor_formatter(NullFormatter())
             axes.set_xlabel(title)
