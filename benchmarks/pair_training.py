@@ -71,7 +71,7 @@ def shipped_base() -> Base:
 
 
 def configuration(
-    objective: str, arguments: Sequence[str], settings: Settings, seed: int, folder: str
+    objective: str, arguments: Sequence[str], settings: Settings, seed: int, folder: str, **flags: Any
 ) -> PreferenceConfig:
     """The settings as the trainer's; `beta` goes to objectives that have one, ADPO gets tau = 1 / beta."""
     recipe = RECIPES[objective]
@@ -98,17 +98,23 @@ def configuration(
         disable_tqdm=True,
         use_cpu=True,
         bf16=False,
+        **flags,
     )
 
 
 def trained(
-    pairs: Sequence[ReviewPair], objective: str, settings: Settings, seed: int, arguments: Sequence[str] = ()
+    pairs: Sequence[ReviewPair],
+    objective: str,
+    settings: Settings,
+    seed: int,
+    arguments: Sequence[str] = (),
+    **flags: Any,
 ) -> Trained:
-    """A copy of the base after one run; `arguments` are those of `--objective_args`."""
+    """A copy of the base after one run; `arguments` are those of `--objective_args`, `flags` the trainer's own."""
     base, started = shipped_base(), time.process_time()
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore", UserInputWarning)  # cut answers and displacement: known here, one line per run
-        args = configuration(objective, arguments, settings, seed, folder)
+        args = configuration(objective, arguments, settings, seed, folder, **flags)
         chosen = as_dataset(pairs[: settings.train_pairs])
         rows = to_shape(chosen, objective_of(args).shape, SOURCE, objective=objective)
         model = copy.deepcopy(base.model)
