@@ -6,8 +6,8 @@ The ELBO is a lower bound: pushing it down need not push the likelihood down, an
 (arXiv 2510.09541) pushes an upper bound down instead. Here DPO (and KTO, `--objectives`) is trained on 1,234 pairs of
 film reviews with human ratings (`benchmarks.review_pairs`) with every surrogate of rejected answers: the ELBO, the
 EUBO, the mixture of both, and the Holder bound. On 328 pairs that no training saw: how much the ELBO of chosen and of
-rejected answers has moved (nats per answer; both below zero is displacement), and how often the margin still prefers the
-chosen one.
+rejected answers has moved (nats per answer; both below zero is displacement), and how often the margin still prefers
+the chosen one.
 
 The same base, seeds, order and draws (4 per answer) for all; intervals are 95 %, over seeds and held-out pairs, and
 differences to the ELBO compare the same pairs under the same seeds. Finished runs are kept in `runs.jsonl` and not
@@ -30,7 +30,16 @@ from transformers.utils import logging
 from benchmarks.figures import crosses
 from benchmarks.intervals import Estimate, crossed
 from benchmarks.measuring import machine, progress, table
-from benchmarks.pair_training import Settings, correct, margins, one_thread, responses, shipped_base, surrogates, trained
+from benchmarks.pair_training import (
+    Settings,
+    correct,
+    margins,
+    one_thread,
+    responses,
+    shipped_base,
+    surrogates,
+    trained,
+)
 from benchmarks.review_pairs import review_pairs
 from benchmarks.runs import Record, run_all
 from unveil.errors import UserError
@@ -135,8 +144,8 @@ def report(args: argparse.Namespace, gains: dict[tuple[str, str], np.ndarray]) -
         moved = [of[name].text(2, True) for name in ("chosen", "rejected", "margin")]
         rows.append([objective, surrogate, *moved[:2], gap, moved[2], of["accuracy"].text(), better])
     table(
-        ["objective", "pushed down", "chosen, nats", "rejected, nats", "chosen minus elbo's", "margin, nats", "accuracy",
-         "minus elbo's"],
+        ["objective", "pushed down", "chosen, nats", "rejected, nats", "chosen minus elbo's", "margin, nats",
+         "accuracy", "minus elbo's"],
         rows,
     )  # fmt: skip
     points = {

@@ -133,7 +133,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"beta {beta}: |w| of the rows varies by {spread.text()} of its mean\n")
         found += measured(batches, beta)
     table(
-        ["beta", "rule", "budget of second-pass tokens", "added variance / own noise", "cost of a step", "noise x cost"],
+        [
+            "beta",
+            "rule",
+            "budget of second-pass tokens",
+            "added variance / own noise",
+            "cost of a step",
+            "noise x cost",
+        ],
         [
             [r["beta"], r["rule"], r["budget"], *(r[k].text() for k in ("added", "cost", "noise_times_cost"))]
             for r in found

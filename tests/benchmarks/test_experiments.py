@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import kto_mix, length_bias, noisy_labels, vrpo_variance
+from benchmarks import kto_mix, length_bias, negative_surrogate, noisy_labels, vrpo_variance
 from benchmarks.pair_training import Settings
 from unveil.objectives import RECIPES
 
@@ -60,6 +60,18 @@ def test_length_bias(tmp_path, capsys):
     gap = printed["tokens"]["simpo"]["value"] - printed["tokens"]["dpo"]["value"]
     assert printed["minus_dpo"]["simpo"]["value"] == pytest.approx(gap)
     assert (tmp_path / length_bias.FIGURE).read_bytes().startswith(PNG)
+
+
+@pytest.mark.slow
+def test_negative_surrogate(tmp_path, capsys):
+    assert negative_surrogate.main(["--quick", "--output_dir", str(tmp_path)]) == 0
+    printed = last_line(capsys.readouterr().out)
+    assert printed == json.loads((tmp_path / "results.json").read_text())
+    elbo, mix = printed["runs"]
+    assert elbo["chosen_minus_elbo"]["value"] == 0
+    assert mix["chosen_minus_elbo"]["value"] == pytest.approx(mix["chosen"]["value"] - elbo["chosen"]["value"])
+    assert mix["chosen_minus_elbo"]["value"] != 0
+    assert (tmp_path / negative_surrogate.FIGURE).read_bytes().startswith(PNG)
 
 
 @pytest.mark.slow
