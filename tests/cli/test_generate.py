@@ -1,11 +1,13 @@
 """`unveil generate`: prompts from flags or files, answers to the screen or to a file."""
 
+import re
+
 import pytest
 from command_files import read_rows, write_rows
 from tokenizers.pre_tokenizers import ByteLevel
 
 from unveil.cli.prompting import GenerationArguments
-from unveil.generation import GenerationConfig
+from unveil.generation import GenerationConfig, read_trajectories
 
 
 @pytest.fixture
@@ -87,3 +89,52 @@ def test_blocks_fit_the_canvas_by_themselves():
 def test_samples_differ_in_their_seed_alone():
     configs = GenerationArguments(gen_length=8, num_samples=3, seed=7, remasking="random").configs()
     assert [config.seed for config in configs] == [7, 8, 9]
+
+
+def test_the_cost_is_told(generate):
+    out = generate("--prompt", "a", "b", "--stop_tokens", "<|eot|>", "--steps", 4).out
+    assert re.search(
+        r"^2\.00 tokens per forward, \d\.\d forwards per answer; \d forwards in all, of \d+ tokens$", out, re.M
+    )
+
+
+def test_every_step_goes_to_a_file(generate, pairs, tmp_path):
+    paths, answers = tmp_path / "paths.jsonl", tmp_path / "answers.jsonl"
+    words = ("--dataset_name", pairs, "--num_samples", 2, "--confidence_threshold", 0.006, "--output_file", answers)
+    code, out, _ = generate(*words, "--trajectories", paths)
+    assert code == 0
+    assert f"steps in {paths}" in out
+    rows = read_rows(answers)
+    for path, row in zip(read_trajectories(paths), rows, strict=True):
+        last = path.state(len(path.steps))
+        assert (path.index, path.seed) == (row["example_id"], row["seed"])
+        assert (path.mask_token_id in last[: row["tokens"]], len(last)) == (False, 8)
+    code, _, err = generate(*words, "--trajectories", paths)
+    assert (code, "is there already" in err) == (2, True)
+
+
+def test_show_prints_the_final_text_where_there_is_no_terminal(generate):
+    assert generate("--prompt", "one", "--show").out == generate("--prompt", "one").out
+
+
+def test_samplers_are_chosen_by_flags():
+    settings = GenerationArguments(
+        gen_length=8, remasking="margin", confidence_threshold=0.8, cache="dual", cache_interval=2, top_k=5
+    )
+    assert settings.configs()[0] == GenerationConfig(
+        gen_length=8, block_length=None, remasking="margin", confidence_threshold=0.8, cache="dual", cache_interval=2,
+        top_k=5,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (("--remasking", "best"), "--remasking best: not one of the choices; give low_confidence or random or entropy"),
+        (("--confidence_threshold", 0.9, "--steps", 8), "--steps 8: --confidence_threshold 0.9 decides"),
+        (("--cache", "both"), "--cache both: not one of the choices; give none or prefix or dual"),
+    ],
+)
+def test_samplers_that_cannot_be_are_refused(generate, flags, message):
+    code, _, err = generate("--prompt", "a", *flags)
+    assert (code, message in err) == (2, True)

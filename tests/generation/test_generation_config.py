@@ -23,7 +23,18 @@ from unveil.generation import GenerationConfig
         ({"top_p": 0.0}, "--top_p 0.0"),
         ({"top_p": 1.1}, "--top_p 1.1"),
         ({"cfg_scale": -1.0}, "--cfg_scale -1.0"),
-        ({"remasking": "entropy"}, "--remasking entropy"),
+        ({"remasking": "best"}, "--remasking best"),
+        ({"top_k": 0}, "--top_k 0"),
+        ({"confidence_threshold": 1.1}, "--confidence_threshold 1.1"),
+        ({"confidence_factor": 0.0}, "--confidence_factor 0.0"),
+        ({"confidence_factor": 1.0, "confidence_threshold": 0.9}, "--confidence_factor 1.0"),
+        ({"steps": 64, "confidence_threshold": 0.9}, "--steps 64"),
+        ({"steps": 64, "confidence_factor": 1.5}, "--steps 64"),
+        ({"remasking": "random", "confidence_threshold": 0.9}, "--confidence_threshold 0.9"),
+        ({"remasking": "random", "confidence_factor": 2.0}, "--confidence_factor 2.0"),
+        ({"cache": "full"}, "--cache full"),
+        ({"cache_interval": 4}, "--cache_interval 4"),
+        ({"cache": "dual", "cache_interval": 0}, "--cache_interval 0"),
         ({"eos_rule": "always"}, "--eos_rule always"),
         ({"seed": -1}, "--seed -1"),
         ({"seed": 2**63}, "--seed 9223372036854775808"),
@@ -46,6 +57,16 @@ def test_steps_default_to_one_per_token():
     config = GenerationConfig(gen_length=6, block_length=3)
     assert config.num_steps == 6
     assert config.commits_per_step == [1, 1, 1]
+
+
+def test_a_cache_is_renewed_at_the_start_of_a_block_and_at_its_interval():
+    def renewing(**more):
+        return [step for step in range(8) if GenerationConfig(gen_length=16, block_length=8, **more).refreshes(step)]
+
+    assert renewing() == list(range(8))
+    assert renewing(cache="prefix") == [0]
+    assert renewing(cache="dual", cache_interval=3) == [0, 3, 6]
+    assert renewing(cache="dual", cache_interval=1) == list(range(8))
 
 
 @pytest.mark.parametrize("steps", range(1, 25))

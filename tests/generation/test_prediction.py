@@ -9,7 +9,7 @@ from unveil.generation.prediction import nucleus, predict
 NOTHING = torch.tensor([], dtype=torch.int64)
 
 
-def draw(logits_NV, seed=0, temperature=1.0, top_p=1.0, forbidden=NOTHING, with_confidence=True):
+def draw(logits_NV, seed=0, temperature=1.0, top_p=1.0, forbidden=NOTHING, measure="probability"):
     keys_N = prompt_keys(seed, torch.arange(len(logits_NV)))
     return predict(
         logits_NV,
@@ -17,7 +17,7 @@ def draw(logits_NV, seed=0, temperature=1.0, top_p=1.0, forbidden=NOTHING, with_
         temperature=temperature,
         top_p=top_p,
         forbidden=forbidden,
-        with_confidence=with_confidence,
+        measure=measure,
     )
 
 
@@ -102,7 +102,7 @@ def test_confidence_is_the_plain_probability_of_the_drawn_token():
 def test_rows_do_not_influence_each_other_across_chunks():
     logits_NV = torch.randn(300, 1000, generator=torch.Generator().manual_seed(0))  # several chunks
     keys_N = prompt_keys(0, torch.arange(300))
-    options = {"temperature": 1.0, "top_p": 0.95, "forbidden": NOTHING, "with_confidence": True}
+    options = {"temperature": 1.0, "top_p": 0.95, "forbidden": NOTHING, "measure": "probability"}
     whole, confidence, _ = predict(logits_NV, keys_N, **options)
     for row in (0, 130, 131, 299):
         alone, alone_confidence, _ = predict(logits_NV[row : row + 1], keys_N[row : row + 1], **options)

@@ -58,7 +58,7 @@ def test_a_seed_gives_the_same_answers_again_and_another_seed_others(config):
 
 def test_every_position_is_committed_once_and_on_schedule(config):
     denoiser = table()
-    answers = generate(denoiser, PROMPTS, config, 2, tokens_per_batch=10**6)
+    answers = generate(denoiser, PROMPTS, replace(config, early_exit=False), 2, tokens_per_batch=10**6)
     mask = denoiser.mask_token_id
     seen = canvases(denoiser)
     if config.cfg_scale:
@@ -135,7 +135,9 @@ def test_late_commits_end_tokens_last_at_every_temperature(temperature, remaskin
     denoiser.prompt_effect.zero_()
     denoiser.table[:, 1:, 2] = -50.0
     denoiser.table[:, 0, 2] = 50.0
-    config = GenerationConfig(gen_length=6, block_length=None, temperature=temperature, remasking=remasking)
+    config = GenerationConfig(
+        gen_length=6, block_length=None, temperature=temperature, remasking=remasking, early_exit=False
+    )
 
     def committed_before_the_last_step(rule):
         denoiser.calls.clear()
@@ -197,7 +199,7 @@ def test_no_forward_exceeds_the_token_budget_and_lengths_are_neighbours():
     denoiser, lengths = table(), []
     logits_at = denoiser.logits_at
     denoiser.logits_at = lambda ids, segments, index: lengths.append(list(segments)) or logits_at(ids, segments, index)
-    generate(denoiser, PROMPTS, CONFIGS["random"], 2, tokens_per_batch=20)
+    generate(denoiser, PROMPTS, CONFIGS["random"], None, tokens_per_batch=20)
     assert all(sum(segments) <= 20 for segments in lengths)
     assert [length for segments in lengths[:: CONFIGS["random"].num_steps] for length in segments] == sorted(
         len(prompt) + 6 for prompt in PROMPTS
@@ -216,9 +218,10 @@ def test_dropout_is_off_while_sampling_and_back_on_afterwards():
     assert denoiser.model.training
 
 
-def test_the_progress_bar_counts_every_step_of_every_answer(capsys):
-    generate(table(), PROMPTS, CONFIGS["random"], 2, progress=True)
-    assert "32/32" in capsys.readouterr().err
+def test_the_progress_bar_counts_every_token_of_every_canvas_early_exit_or_not(capsys):
+    for early_exit in (True, False):
+        generate(table(), PROMPTS, replace(CONFIGS["random"], early_exit=early_exit), 2, progress=True)
+        assert "48/48" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from torch.nn import functional as F
 from torch.testing import assert_close
 
 from unveil.errors import UserError
-from unveil.models import attention, load_denoiser_model, varlen
+from unveil.models import Denoiser, KeyValues, attention, load_denoiser_model, varlen
 
 LENGTHS = [5, 5, 9, 1, 3, 3]
 IDS = torch.randint(2, 260, (1, sum(LENGTHS)), generator=torch.Generator().manual_seed(2))
@@ -17,12 +17,11 @@ def reference_kernel(calls):
 
     def kernel(q, k, v, cu_seqlens_q, cu_seqlens_k, max_seqlen_q, max_seqlen_k, enable_gqa=False, causal=False):
         assert not causal
-        assert torch.equal(cu_seqlens_q, cu_seqlens_k)
-        assert cu_seqlens_q.dtype == torch.int32
-        assert max_seqlen_q == max_seqlen_k
+        assert cu_seqlens_q.dtype == cu_seqlens_k.dtype == torch.int32
         calls.append((cu_seqlens_q.tolist(), max_seqlen_q, q.shape[1] // k.shape[1]))
-        sizes = cu_seqlens_q.diff().tolist()
-        parts = zip(*(x.transpose(0, 1).split(sizes, dim=1) for x in (q, k, v)))
+        sizes, key_sizes = cu_seqlens_q.diff().tolist(), cu_seqlens_k.diff().tolist()
+        assert (max(sizes), max(key_sizes)) == (max_seqlen_q, max_seqlen_k)
+        parts = zip(*(x.transpose(0, 1).split(n, dim=1) for x, n in ((q, sizes), (k, key_sizes), (v, key_sizes))))
         shared = q.shape[1] != k.shape[1]
         out = [F.scaled_dot_product_attention(*part, enable_gqa=shared) for part in parts]
         return torch.cat(out, dim=1).transpose(0, 1)
@@ -82,14 +81,30 @@ def test_a_batch_of_equal_rows_is_a_stream_too_and_a_padded_one_is_not(tiny_llad
     assert calls == []
 
 
+def test_kept_keys_have_ends_of_their_own(tiny_llada, calls):
+    denoiser = Denoiser(tiny_llada())
+    index, counts = torch.tensor([3, 7, 8, 12, 13, 19, 20, 24]), [1, 2, 2, 1, 1, 1]
+    places = index - torch.tensor([0, 5, 5, 10, 10, 19, 20, 23])
+    found = []
+    with torch.no_grad():
+        for name in ("sdpa", "varlen"):
+            using(denoiser.model, name)
+            kept = KeyValues(LENGTHS)
+            denoiser.logits_with(kept, IDS, LENGTHS, index)
+            part = (IDS[:, index], counts, torch.arange(8), index, places[None])
+            found.append(denoiser.logits_with(kept, *part))
+    assert_close(*found)
+    assert calls[-1][:2] == ([0, 1, 3, 5, 6, 7, 8], 2)
+
+
 def test_it_is_chosen_without_being_asked_where_lengths_differ(tiny_llada, calls, monkeypatch):
     model = tiny_llada()
     assert model.config._attn_implementation == "auto"
     on_cuda = attention.Layout
 
     class OnCuda(on_cuda):
-        def __init__(self, runs, mask, cos, sin, attention):
-            super().__init__(runs, mask, cos, sin, "varlen" if attention == "auto" else attention)
+        def __init__(self, runs, mask, cos, sin, attention, *kept):
+            super().__init__(runs, mask, cos, sin, "varlen" if attention == "auto" else attention, *kept)
             self.attention = attention
 
     monkeypatch.setattr("unveil.models.modeling_llada.Layout", OnCuda)

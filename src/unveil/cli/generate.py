@@ -1,17 +1,32 @@
 """`unveil generate`: answers to prompts, by unmasking."""
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
+
+from transformers import PreTrainedTokenizerBase
 
 from unveil.cli.loading import load_for_use
 from unveil.cli.options import HeldOutArguments, UseArguments
 from unveil.cli.output import require_new_file, write_rows
 from unveil.cli.parser import parse
-from unveil.cli.prompting import GenerationArguments, answer, as_text, prompt_ids, read_prompts
+from unveil.cli.prompting import (
+    GenerationArguments,
+    all_end_tokens,
+    as_text,
+    prompt_ids,
+    read_prompts,
+    sampled,
+    texts,
+)
+from unveil.cli.unmasking import live_canvases
+from unveil.generation import GenerationConfig, Observer, Recorder, Samples, Statistics, Step
+from unveil.generation.trajectory import as_row
+from unveil.models import Denoiser
 
-DESCRIPTION = """Answer prompts with a masked diffusion language model (LLaDA's sampler). Plain prompts are continued as
-they are; conversations go through the chat template."""
+DESCRIPTION = """Answer prompts with a masked diffusion language model (LLaDA's sampler, Fast-dLLM's shortcuts). Plain
+prompts are continued as they are; conversations go through the chat template."""
 
 
 @dataclass
@@ -23,6 +38,10 @@ class PromptArguments(HeldOutArguments):
         metadata={"help": "Prompts (the flag may be repeated), instead of --dataset_name.", "action": "extend"},
     )
     output_file: str | None = field(default=None, metadata={"help": "Write JSON lines there instead of printing."})
+    trajectories: str | None = field(
+        default=None, metadata={"help": "Write every step of every answer there, as JSON lines."}
+    )
+    show: bool = field(default=False, metadata={"help": "Show the unmasking in the terminal while it happens."})
 
 
 def main(argv: Sequence[str]) -> None:
@@ -36,17 +55,29 @@ def main(argv: Sequence[str]) -> None:
     )
     configs = settings.configs()
     require_new_file(data.output_file, data.overwrite)
+    require_new_file(data.trajectories, data.overwrite, "--trajectories")
     rows, source = read_prompts(data, data.prompt, settings.chat)
     denoiser, tokenizer = load_for_use(model_args, str(model_args.model_name_or_path))
     ids_by_place = prompt_ids(rows, source, data, denoiser, tokenizer)
+    titles = [as_text(rows[place]["prompt"]) for place in ids_by_place] if data.show else None
     results: list[dict[str, Any]] = []
+    paths: list[dict[str, Any]] = []
+    cost = Statistics()
     for config in configs:
-        answers = answer(denoiser, tokenizer, ids_by_place, settings, config)
-        for place, (text, tokens) in zip(ids_by_place, answers):
+        recorder = None
+        if data.trajectories:
+            recorder = Recorder(list(ids_by_place.values()), config, denoiser.mask_token_id, list(ids_by_place))
+        samples = _watched(denoiser, tokenizer, ids_by_place, settings, config, recorder, titles)
+        cost += samples.statistics
+        for place, (text, tokens) in zip(ids_by_place, texts(tokenizer, samples)):
             row: dict[str, Any] = rows[place]
             ended = tokens < config.gen_length
             results.append({**row, "answer": text, "tokens": tokens, "ended": ended, "seed": config.seed})
+        for place, path in zip(ids_by_place, recorder.trajectories if recorder else []):
+            paths.append({"example_id": rows[place]["example_id"], **as_row(path)})
     results.sort(key=lambda row: row["example_id"])  # stable: the samples of a prompt stay in their order
+    if data.trajectories:
+        write_rows(data.trajectories, sorted(paths, key=lambda row: row["example_id"]))
     if data.output_file:
         write_rows(data.output_file, results)
     else:
@@ -55,3 +86,26 @@ def main(argv: Sequence[str]) -> None:
     mean, ended = (sum(row[key] for row in results) / len(results) for key in ("tokens", "ended"))
     where = f" in {data.output_file}" if data.output_file else ""
     print(f"{len(results)} answers{where}, {mean:.1f} tokens on average, {ended:.0%} ended before --gen_length")
+    print(cost.describe() + (f"; steps in {data.trajectories}" if data.trajectories else ""))
+
+
+def _watched(
+    denoiser: Denoiser,
+    tokenizer: PreTrainedTokenizerBase,
+    ids_by_place: dict[int, list[int]],
+    settings: GenerationArguments,
+    config: GenerationConfig,
+    recorder: Recorder | None,
+    titles: list[str] | None,
+) -> Samples:
+    """Sample while a recorder and the terminal look on, where they are wanted."""
+    ends = all_end_tokens(denoiser, tokenizer, settings.stop_tokens)
+    screen = nullcontext(None) if titles is None else live_canvases(tokenizer, titles, ends)
+    with screen as view:
+        watching: list[Observer] = [observer for observer in (recorder, view) if observer is not None]
+
+        def tell(step: Step) -> None:
+            for observer in watching:
+                observer(step)
+
+        return sampled(denoiser, tokenizer, ids_by_place, settings, config, tell if watching else None)

@@ -16,9 +16,13 @@ COMMANDS = {
     "plan": "what a training run will cost: tokens, FLOP, memory, hours, without loading weights",
     "sft": "masked-diffusion fine-tuning, or training from scratch",
     "generate": "answers to prompts, by unmasking",
+    "chat": "talk with a model in the terminal",
     "compare": "win rate of one model against another on the same prompts",
+    "report": "several runs on one page: win rates, reward curves, likelihoods, cost",
     "reference": "score the reference model once, into a cache for train",
     "likelihood": "ELBO of answers, with standard errors",
+    "evaluate": "benchmarks by lm-eval: likelihoods by ELBO, answers by unmasking, with standard errors",
+    "matrix": "methods x starts x data sizes x seeds x tasks from one file: resumable runs, one table",
     "variance": "how much estimates vary by draw design and combiner on your model and data; recommends one",
 }
 

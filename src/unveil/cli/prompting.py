@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerBase
 from unveil.cli.options import HeldOutArguments
 from unveil.data import load_rows, prompt_rows, tokenize_prompts
 from unveil.errors import UserError
-from unveil.generation import GenerationConfig, generate
+from unveil.generation import GenerationConfig, Observer, Samples, sample
 from unveil.models import Denoiser, unwrap
 
 _DEFAULT_BLOCK = 32
@@ -31,8 +31,22 @@ class GenerationArguments:
     )
     temperature: float = field(default=0.0, metadata={"help": "0 takes the most likely token."})
     top_p: float = field(default=1.0, metadata={"help": "Below 1: tokens from the nucleus of this probability."})
+    top_k: int | None = field(default=None, metadata={"help": "Tokens from the so many most likely ones."})
     remasking: str = field(
-        default="low_confidence", metadata={"help": "What a step commits: low_confidence first, or random order."}
+        default="low_confidence",
+        metadata={"help": "What a step commits: the surest by low_confidence, entropy or margin; or random order."},
+    )
+    confidence_threshold: float | None = field(
+        default=None, metadata={"help": "Commit all tokens surer than this in one step, such as 0.9 (no --steps)."}
+    )
+    confidence_factor: float | None = field(
+        default=None, metadata={"help": "Commit n tokens while (n + 1)(1 - confidence) is below this, such as 1."}
+    )
+    cache: str = field(
+        default="none", metadata={"help": "Keys and values kept inside a block: none, prefix or dual (approximate)."}
+    )
+    cache_interval: int | None = field(
+        default=None, metadata={"help": "Compute them anew every so many steps of a block; 1 is exact."}
     )
     cfg_scale: float = field(default=0.0, metadata={"help": "Classifier-free guidance; above 0 it doubles the cost."})
     eos_rule: str = field(default="free", metadata={"help": "When an answer may end: free, late (last), or never."})
@@ -55,16 +69,22 @@ class GenerationArguments:
             block = _DEFAULT_BLOCK
         remasking: Any = self.remasking
         eos_rule: Any = self.eos_rule
+        cache: Any = self.cache
         first = GenerationConfig(
-            self.gen_length,
-            self.steps,
-            block,
-            self.temperature,
-            self.top_p,
-            remasking,
-            self.cfg_scale,
-            eos_rule,
-            self.seed,
+            gen_length=self.gen_length,
+            steps=self.steps,
+            block_length=block,
+            temperature=self.temperature,
+            top_p=self.top_p,
+            remasking=remasking,
+            cfg_scale=self.cfg_scale,
+            eos_rule=eos_rule,
+            seed=self.seed,
+            top_k=self.top_k,
+            confidence_threshold=self.confidence_threshold,
+            confidence_factor=self.confidence_factor,
+            cache=cache,
+            cache_interval=self.cache_interval,
         )
         if self.num_samples < 1:
             raise UserError(f"--num_samples {self.num_samples}: at least 1 is needed")
@@ -74,10 +94,10 @@ class GenerationArguments:
 
     def require_randomness(self, flag: str) -> None:
         """Refuse to draw the same answer twice."""
-        if self.temperature == 0 and self.remasking == "low_confidence":
+        if self.temperature == 0 and self.remasking != "random":
             raise UserError(
-                f"{flag}: with --temperature 0 and --remasking low_confidence every seed gives the same answer; raise "
-                "--temperature or give --remasking random"
+                f"{flag}: with --temperature 0 and --remasking {self.remasking} every seed gives the same answer; "
+                "raise --temperature or give --remasking random"
             )
 
 
@@ -136,6 +156,12 @@ def end_tokens(denoiser: Denoiser, tokenizer: PreTrainedTokenizerBase, stop_toke
     return list(dict.fromkeys([*ids, *(vocabulary[token] for token in stop_tokens or [])]))
 
 
+def all_end_tokens(denoiser: Denoiser, tokenizer: PreTrainedTokenizerBase, stop_tokens: list[str] | None) -> list[int]:
+    """Every id that ends an answer, the tokenizer's own first."""
+    own = [] if tokenizer.eos_token_id is None else [int(tokenizer.eos_token_id)]  # type: ignore[arg-type]
+    return list(dict.fromkeys([*own, *end_tokens(denoiser, tokenizer, stop_tokens)]))
+
+
 def answer(
     denoiser: Denoiser,
     tokenizer: PreTrainedTokenizerBase,
@@ -144,7 +170,19 @@ def answer(
     config: GenerationConfig,
 ) -> list[Answer]:
     """One answer per prompt, in order. A prompt's place in its file seeds it, whatever else is asked."""
-    found = generate(
+    return texts(tokenizer, sampled(denoiser, tokenizer, ids_by_place, settings, config))
+
+
+def sampled(
+    denoiser: Denoiser,
+    tokenizer: PreTrainedTokenizerBase,
+    ids_by_place: dict[int, list[int]],
+    settings: GenerationArguments,
+    config: GenerationConfig,
+    observer: Observer | None = None,
+) -> Samples:
+    """Answers as token ids, with what they cost."""
+    return sample(
         denoiser,
         list(ids_by_place.values()),
         config,
@@ -152,9 +190,14 @@ def answer(
         end_tokens(denoiser, tokenizer, settings.stop_tokens),
         tokens_per_batch=settings.tokens_per_batch,
         indices=list(ids_by_place),
-        progress=sys.stderr.isatty(),
+        progress=sys.stderr.isatty() and observer is None,
+        observer=observer,
     )
-    return [Answer(str(tokenizer.decode(ids, skip_special_tokens=True)), len(ids)) for ids in found]
+
+
+def texts(tokenizer: PreTrainedTokenizerBase, samples: Samples) -> list[Answer]:
+    """Answers as texts."""
+    return [Answer(str(tokenizer.decode(ids, skip_special_tokens=True)), len(ids)) for ids in samples.answers]
 
 
 def as_text(prompt: str | list[dict[str, Any]]) -> str:

@@ -1,4 +1,4 @@
-"""From logits to one token per position: temperature, nucleus, and how sure the model was.
+"""From logits to one token per position: temperature, top-k, nucleus, and how sure the model was.
 
 LLaDA draws tokens by Gumbel-max in float64: argmax of exp(logits) / (-log u)^temperature. That is the argmax of
 logits / temperature + g with g = -log(-log u), whose law is softmax(logits / temperature). The second form is used
@@ -7,10 +7,14 @@ here, in float64 too, because float32 noise has a short tail and acts like a low
 Deviation from LLaDA: forbidden tokens (always the mask token) have logit -inf, so a mask is never committed as text.
 """
 
+from typing import Literal
+
 import torch
 from torch import Tensor
 
 from unveil.generation.noise import gumbel
+
+Measure = Literal["probability", "entropy", "margin"]
 
 _NUCLEUS_WIDTH = 256
 
@@ -22,43 +26,54 @@ def predict(
     temperature: float,
     top_p: float,
     forbidden: Tensor,
-    with_confidence: bool,
+    measure: Measure | None,
+    top_k: int | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Draw a token for each row of logits.
 
     keys_N: int64 keys of the noise (see `noise`), unused at temperature 0. forbidden: int64 token ids.
-    Returns tokens int64 [N]; confidence float64 [N], the probability of the drawn token under softmax(logits) without
-    temperature or nucleus, as in LLaDA (zeros unless `with_confidence`); finite bool [N], False where the model's
-    logits are not usable (NaN or infinite).
+    Returns tokens int64 [N]; confidence float64 [N] (zeros without a `measure`); finite bool [N], False where the
+    model's logits are not usable (NaN or infinite).
+
+    Confidence is from 0 to 1 and about softmax(logits), without temperature, top-k or nucleus, as in LLaDA:
+    "probability" of the drawn token; "margin" from the most likely token to the next; "entropy" as exp(-entropy).
     """
     budget = 1 << (17 if logits_NV.device.type == "cpu" else 24)  # float64 temporaries: in cache, or 128 MB
     rows = max(1, budget // logits_NV.shape[1])
-    parts = [
-        _predict_rows(logits, keys, temperature, top_p, forbidden, with_confidence)
-        for logits, keys in zip(logits_NV.split(rows), keys_N.split(rows), strict=True)
-    ]
+    parts = []
+    for logits, keys in zip(logits_NV.split(rows), keys_N.split(rows), strict=True):
+        scores = logits.to(torch.float64, copy=True).index_fill_(1, forbidden, -torch.inf)
+        tokens = _draw(scores, keys, temperature, top_p, top_k)
+        chosen = scores.gather(1, tokens[:, None])[:, 0]
+        parts.append((tokens, _confidence(scores, chosen, measure), chosen.isfinite()))
     tokens, confidence, finite = (torch.cat(column) for column in zip(*parts, strict=True))
     return tokens, confidence, finite
 
 
-def _predict_rows(
-    logits_NV: Tensor, keys_N: Tensor, temperature: float, top_p: float, forbidden: Tensor, with_confidence: bool
-) -> tuple[Tensor, Tensor, Tensor]:
-    scores_NV = logits_NV.to(torch.float64, copy=True).index_fill_(1, forbidden, -torch.inf)
-    tokens_N = _draw(scores_NV, keys_N, temperature, top_p)
-    chosen_N = scores_NV.gather(1, tokens_N[:, None])[:, 0]
-    confidence_N = (chosen_N - scores_NV.logsumexp(1)).exp() if with_confidence else torch.zeros_like(chosen_N)
-    return tokens_N, confidence_N, chosen_N.isfinite()
+def _confidence(scores_NV: Tensor, chosen_N: Tensor, measure: Measure | None) -> Tensor:
+    if measure is None:
+        return torch.zeros_like(chosen_N)
+    log_total_N = scores_NV.logsumexp(1)
+    if measure == "probability":
+        return (chosen_N - log_total_N).exp()
+    if measure == "entropy":
+        return torch.special.entr((scores_NV - log_total_N[:, None]).exp()).sum(1).neg().exp()
+    best_NK = (scores_NV.topk(min(2, scores_NV.shape[1]), dim=1).values - log_total_N[:, None]).exp()
+    return best_NK[:, 0] - best_NK[:, 1:].sum(1)
 
 
-def _draw(scores_NV: Tensor, keys_N: Tensor, temperature: float, top_p: float) -> Tensor:
+def _draw(scores_NV: Tensor, keys_N: Tensor, temperature: float, top_p: float, top_k: int | None) -> Tensor:
     if temperature == 0:
         return scores_NV.argmax(1)
     tempered_NV = scores_NV / temperature
-    if top_p == 1:
+    if top_p == 1 and top_k is None:
         tokens_V = torch.arange(scores_NV.shape[1], device=scores_NV.device)
         return tempered_NV.add_(gumbel(keys_N[:, None], tokens_V)).argmax(1)
-    kept_NK, tokens_NK = nucleus(tempered_NV, top_p)
+    if top_k is None:
+        kept_NK, tokens_NK = nucleus(tempered_NV, top_p)
+    else:
+        kept_NK, tokens_NK = tempered_NV.topk(min(top_k, scores_NV.shape[1]), dim=1)
+        kept_NK = _cut_nucleus(kept_NK, kept_NK.logsumexp(1, keepdim=True), top_p)[0] if top_p < 1 else kept_NK
     best_N = kept_NK.add_(gumbel(keys_N[:, None], tokens_NK)).argmax(1)
     return tokens_NK.gather(1, best_N[:, None])[:, 0]
 
@@ -73,8 +88,14 @@ def nucleus(scores_NV: Tensor, top_p: float, width: int = _NUCLEUS_WIDTH) -> tup
     while True:
         width = min(width, scores_NV.shape[1])
         best_NK, tokens_NK = scores_NV.topk(width, dim=1)
-        probability_NK = (best_NK - log_total_N1).exp()
-        before_NK = probability_NK.cumsum(1) - probability_NK
-        if width == scores_NV.shape[1] or bool((before_NK[:, -1] >= top_p).all()):
-            return best_NK.masked_fill(before_NK >= top_p, -torch.inf), tokens_NK
+        kept_NK, all_inside = _cut_nucleus(best_NK, log_total_N1, top_p)
+        if width == scores_NV.shape[1] or all_inside:
+            return kept_NK, tokens_NK
         width *= 4
+
+
+def _cut_nucleus(best_NK: Tensor, log_total_N1: Tensor, top_p: float) -> tuple[Tensor, bool]:
+    """Descending scores, -inf beyond the nucleus; and whether every row's nucleus ends inside the K."""
+    probability_NK = (best_NK - log_total_N1).exp()
+    before_NK = probability_NK.cumsum(1) - probability_NK
+    return best_NK.masked_fill(before_NK >= top_p, -torch.inf), bool((before_NK[:, -1] >= top_p).all())

@@ -8,6 +8,7 @@ from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoModelF
 
 from unveil.models.configuration_llada import LLaDAConfig
 from unveil.models.denoiser import Denoiser, unwrap
+from unveil.models.key_values import KeyValues
 from unveil.models.loading import check_tokenizer, load_config, load_denoiser_model, load_tokenizer
 from unveil.models.modeling_llada import LORA_TARGETS, LLaDAModelLM
 
@@ -18,6 +19,7 @@ for _auto_class in (AutoModel, AutoModelForCausalLM, AutoModelForMaskedLM):
 __all__ = [
     "LORA_TARGETS",
     "Denoiser",
+    "KeyValues",
     "LLaDAConfig",
     "LLaDAModelLM",
     "check_tokenizer",

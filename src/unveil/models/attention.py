@@ -8,6 +8,9 @@ Two back ends compute it. Scaled-dot-product attention, one call without mask pe
 what the other is measured against. On CUDA, in bfloat16 or float16, a variable-length flash kernel (`varlen`) takes
 all segments in one call; a stream of many different lengths needs it. Pieces are cut with `split` (backward: one
 `cat`), never by slicing, whose backward writes a stream-sized tensor of zeros for every piece.
+
+Queries may be a part of their segments: with `KeyValues` from an earlier forward each segment has its own number of
+queries and of keys, and a run is a stretch of neighbours that agree in both.
 """
 
 from collections.abc import Callable, Sequence
@@ -18,6 +21,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from unveil.models.key_values import KeyValues
 from unveil.models.varlen import refusal, varlen_attention
 
 Runs = tuple[tuple[int, int], ...]
@@ -41,17 +45,50 @@ class Layout:
     the tables must keep their precision.
     """
 
-    def __init__(self, runs: Runs, mask: Tensor | None, cos: Tensor, sin: Tensor, attention: str = "sdpa") -> None:
+    def __init__(
+        self,
+        runs: Runs,
+        mask: Tensor | None,
+        cos: Tensor,
+        sin: Tensor,
+        attention: str = "sdpa",
+        key_values: KeyValues | None = None,
+        key_index: Tensor | None = None,
+        key_runs: Runs | None = None,
+    ) -> None:
         self.runs = runs
+        self.key_runs = runs if key_runs is None else key_runs
+        self.key_values, self.key_index = key_values, key_index
         self.one_run = len(runs) == 1
         self.mask = mask  # [B, 1, 1, T], True = visible key; None when all are
         self.cos, self.sin = cos, sin  # [N, 1, head_dim / 2]
         self.attention = attention
         self.longest = max(length for _, length in runs)
-        self.cu_seqlens = None
+        self.longest_key = max(length for _, length in self.key_runs)
+        self.cu_seqlens = self.cu_seqlens_k = None
         if attention != "sdpa" and mask is None and (cos.is_cuda or attention != "auto"):
-            ends = accumulate((length for count, length in runs for _ in range(count)), initial=0)
-            self.cu_seqlens = torch.tensor(list(ends), dtype=torch.int32, device=cos.device)
+            self.cu_seqlens = self.cu_seqlens_k = _ends(runs, cos.device)
+            if key_runs is not None:
+                self.cu_seqlens_k = _ends(key_runs, cos.device)
+
+    def with_kept(self, layer: int, k_MGD: Tensor, v_MGD: Tensor) -> tuple[Tensor, Tensor]:
+        """Keys and values that the queries meet: those just computed, among the kept ones if there are any."""
+        if self.key_values is None:
+            return k_MGD, v_MGD
+        return self.key_values.put(layer, k_MGD, v_MGD, self.key_index)
+
+
+def _ends(runs: Runs, device: torch.device) -> Tensor:
+    ends = accumulate((length for count, length in runs for _ in range(count)), initial=0)
+    return torch.tensor(list(ends), dtype=torch.int32, device=device)
+
+
+def paired_runs(query_lengths: Sequence[int], key_lengths: Sequence[int]) -> tuple[Runs, Runs]:
+    """Runs of neighbours with as many queries and as many keys each; `ValueError` when the lengths do not fit."""
+    if len(query_lengths) != len(key_lengths) or any(q > k for q, k in zip(query_lengths, key_lengths)):
+        raise ValueError("key_values: segment_lengths must name every segment, with at most as many tokens as it has")
+    groups = [(len(list(group)), lengths) for lengths, group in groupby(zip(query_lengths, key_lengths))]
+    return tuple((n, q) for n, (q, _) in groups), tuple((n, k) for n, (_, k) in groups)
 
 
 def lay_out(
@@ -113,10 +150,11 @@ def attend(q_NHD: Tensor, k_NGD: Tensor, v_NGD: Tensor, layout: Layout, dropout:
     Fewer key-value heads than query heads (G < H) are shared, each by H / G neighbouring query heads.
     """
     if _takes_varlen(q_NHD, layout, dropout):
-        cu_seqlens = layout.cu_seqlens.to(q_NHD.device)  # type: ignore[union-attr]
-        return varlen_attention(layout.attention, q_NHD, k_NGD, v_NGD, cu_seqlens, layout.longest).flatten(1)
+        ends = [cu.to(q_NHD.device) for cu in (layout.cu_seqlens, layout.cu_seqlens_k)]  # type: ignore[union-attr]
+        longest = (layout.longest, layout.longest_key)
+        return varlen_attention(layout.attention, q_NHD, k_NGD, v_NGD, (ends[0], ends[1]), longest).flatten(1)
     if layout.one_run:
-        return _attend_run(q_NHD, k_NGD, v_NGD, layout.runs[0], layout.mask, dropout)
+        return _attend_run(q_NHD, k_NGD, v_NGD, layout.runs[0], layout.key_runs[0], layout.mask, dropout)
     return _attend_by_run(q_NHD, k_NGD, v_NGD, layout, dropout)
 
 
@@ -134,13 +172,22 @@ def _takes_varlen(q_NHD: Tensor, layout: Layout, dropout: float) -> bool:
 
 @untraced
 def _attend_by_run(q: Tensor, k: Tensor, v: Tensor, layout: Layout, dropout: float) -> Tensor:
-    sizes = [count * length for count, length in layout.runs]
-    pieces = zip(q.split(sizes), k.split(sizes), v.split(sizes), layout.runs)
+    sizes, key_sizes = ([count * length for count, length in runs] for runs in (layout.runs, layout.key_runs))
+    pieces = zip(q.split(sizes), k.split(key_sizes), v.split(key_sizes), layout.runs, layout.key_runs)
     return torch.cat([_attend_run(*piece, None, dropout) for piece in pieces])
 
 
-def _attend_run(q: Tensor, k: Tensor, v: Tensor, run: tuple[int, int], mask: Tensor | None, dropout: float) -> Tensor:
-    q, k, v = (x.view(*run, *x.shape[1:]).transpose(1, 2) for x in (q, k, v))
+def _attend_run(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    run: tuple[int, int],
+    key_run: tuple[int, int],
+    mask: Tensor | None,
+    dropout: float,
+) -> Tensor:
+    q = q.view(*run, *q.shape[1:]).transpose(1, 2)
+    k, v = (x.view(*key_run, *x.shape[1:]).transpose(1, 2) for x in (k, v))
     if mask is not None:
         mask = mask.to(q.device)
     shared = q.shape[1] != k.shape[1]

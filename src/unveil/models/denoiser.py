@@ -18,6 +18,7 @@ from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
 from unveil.errors import UserError
+from unveil.models.key_values import KeyValues
 
 # model_type -> how many positions before a token its logits sit.
 _LOGIT_SHIFT = {"llada": 0, "Dream": 1, "dream": 1}
@@ -72,6 +73,11 @@ class Denoiser:
         """Whether the network takes packed input (`segment_lengths`)."""
         return self._accepts("segment_lengths")
 
+    @property
+    def keeps_keys(self) -> bool:
+        """Whether the network can keep keys and values between forwards (`KeyValues`)."""
+        return self.logit_shift == 0 and self._accepts("key_values")
+
     def hidden_states(
         self,
         input_ids_BT: Tensor,
@@ -99,6 +105,30 @@ class Denoiser:
             out = self.model(input_ids=input_ids_1T, segment_lengths=segment_lengths, logits_to_keep=index_N)
             return out.logits[0]
         return self._logits_by_length(input_ids_1T, segment_lengths, index_N)
+
+    def logits_with(
+        self,
+        key_values: KeyValues,
+        input_ids_1M: Tensor,
+        segment_lengths: Sequence[int],
+        index_N: Tensor,
+        key_index_M: Tensor | None = None,
+        position_ids_1M: Tensor | None = None,
+    ) -> Tensor:
+        """`logits_at` for a part of a stream whose other keys and values are kept; `index_N` counts in the part.
+
+        key_index_M: ascending stream positions of the part, with their places in their segments; None = the whole
+        stream. Only for networks with `keeps_keys`.
+        """
+        out = self.model(
+            input_ids=input_ids_1M,
+            segment_lengths=segment_lengths,
+            position_ids=position_ids_1M,
+            logits_to_keep=index_N,
+            key_values=key_values,
+            key_index=key_index_M,
+        )
+        return out.logits[0]
 
     def read_out_at(
         self,

@@ -17,8 +17,9 @@ from transformers import initialization as init
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_outputs import BaseModelOutput, MaskedLMOutput
 
-from unveil.models.attention import Layout, attend, lay_out, rotary_tables, rotate, untraced
+from unveil.models.attention import Layout, attend, lay_out, paired_runs, rotary_tables, rotate, untraced
 from unveil.models.configuration_llada import LLaDAConfig
+from unveil.models.key_values import KeyValues
 
 # The linear layers of the blocks, for `peft.LoraConfig(target_modules=LORA_TARGETS)`. The bare name `ff_out` would
 # also match the language-model head.
@@ -47,6 +48,7 @@ class LLaDABlock(GradientCheckpointingLayer):
     def __init__(self, config: LLaDAConfig, layer: int) -> None:
         super().__init__()
         self.config = config
+        self.layer = layer
         width, kv_width = config.d_model, config.head_dim * cast(int, config.n_kv_heads)
         mlp_width = cast(int, config.mlp_hidden_size)
         bias, qkv_bias = config.include_bias, bool(config.include_bias or config.include_qkv_bias)
@@ -75,7 +77,8 @@ class LLaDABlock(GradientCheckpointingLayer):
             for projection in (self.q_proj, self.k_proj, self.v_proj)
         )
         dropout = config.attention_dropout if self.training else 0.0
-        attended = attend(rotate(q_NHD, layout), rotate(k_NGD, layout), v_NGD, layout, dropout)
+        k_NGD, v_NGD = layout.with_kept(self.layer, rotate(k_NGD, layout), v_NGD)
+        attended = attend(rotate(q_NHD, layout), k_NGD, v_NGD, layout, dropout)
         if keep_M is not None:  # what follows works token by token: the other tokens are no longer needed
             attended, x_ND = attended.index_select(0, keep_M), x_ND.index_select(0, keep_M)
         x_ND = x_ND + self._dropout(self.attn_out(attended))
@@ -112,6 +115,8 @@ class LLaDAModel(nn.Module):
         segment_lengths: Sequence[int] | None = None,
         output_hidden_states: bool = False,
         keep: Tensor | None = None,
+        key_values: KeyValues | None = None,
+        key_index: Tensor | None = None,
     ) -> BaseModelOutput:
         """Hidden states before the head, [B, T, D], or [B, M, D] for the positions `keep` [M] of each row."""
         config = self.config
@@ -119,7 +124,7 @@ class LLaDAModel(nn.Module):
             raise ValueError("give exactly one of input_ids and inputs_embeds")
         x_BTD = self.transformer["wte"](input_ids) if inputs_embeds is None else inputs_embeds
         batch, length, width = x_BTD.shape
-        layout = self._lay_out(x_BTD, segment_lengths, attention_mask, position_ids)
+        layout = self._lay_out(x_BTD, segment_lengths, attention_mask, position_ids, key_values, key_index)
 
         x_ND = x_BTD.reshape(-1, width)
         if config.input_emb_norm:
@@ -152,12 +157,20 @@ class LLaDAModel(nn.Module):
         segment_lengths: Sequence[int] | None,
         attention_mask: Tensor | None,
         position_ids: Tensor | None,
+        key_values: KeyValues | None,
+        key_index: Tensor | None,
     ) -> Layout:
         config, (batch, length, _) = self.config, x_BTD.shape
         runs, mask, positions_N = lay_out(batch, length, segment_lengths, attention_mask, position_ids, x_BTD.device)
         dtype = torch.promote_types(x_BTD.dtype, torch.float32) if config.rope_full_precision else x_BTD.dtype
         tables = rotary_tables(positions_N, config.head_dim, config.rope_theta, dtype)
-        return Layout(runs, mask, *tables, attention=cast(str, config._attn_implementation))
+        key_runs = None
+        if key_values is not None:
+            if segment_lengths is None or (key_index is not None and position_ids is None):
+                raise ValueError("key_values need segment_lengths, and with key_index position_ids too")
+            runs, key_runs = paired_runs(segment_lengths, key_values.lengths)
+        attention = cast(str, config._attn_implementation)
+        return Layout(runs, mask, *tables, attention, key_values, key_index, key_runs)
 
 
 class LLaDAModelLM(PreTrainedModel):
@@ -191,6 +204,8 @@ class LLaDAModelLM(PreTrainedModel):
         output_hidden_states: bool | None = None,
         return_dict: bool | None = None,
         read_out: Callable[[nn.Module, Tensor], Any] | None = None,
+        key_values: KeyValues | None = None,
+        key_index: Tensor | None = None,
     ) -> MaskedLMOutput | tuple[Tensor, ...]:
         """Logits of every token given all the others.
 
@@ -202,6 +217,9 @@ class LLaDAModelLM(PreTrainedModel):
         logits are computed only there, [B, M, embedding_size].
         `read_out(head, hidden [B, M, d_model])` replaces the head, and what it returns the logits: a likelihood that
         never holds all logits can so run inside `forward`, where the hooks of distributed wrappers expect it.
+        `key_values` (packed input) keeps the keys and values of a whole stream between forwards. With `key_index` [M],
+        ascending stream positions, the input is those tokens only: `segment_lengths` counts them segment by segment,
+        `position_ids` [1, M] are their places in their segments, and they attend to all tokens of their segments.
         `labels` and `output_attentions` exist for wrappers that pass None (the loss lives in `unveil.objectives`).
         """
         if labels is not None or output_attentions:
@@ -217,6 +235,8 @@ class LLaDAModelLM(PreTrainedModel):
             segment_lengths,
             bool(output_hidden_states),
             None if output_hidden_states else keep,
+            key_values,
+            key_index,
         )
         hidden = out.last_hidden_state
         if output_hidden_states and keep is not None:

@@ -35,9 +35,17 @@ def refusal(name: str, q_NHD: Tensor, dropout: float) -> str | None:
 
 
 def varlen_attention(
-    name: str, q_NHD: Tensor, k_NGD: Tensor, v_NGD: Tensor, cu_seqlens: Tensor, longest: int
+    name: str,
+    q_NHD: Tensor,
+    k_NGD: Tensor,
+    v_NGD: Tensor,
+    cu_seqlens: tuple[Tensor, Tensor],
+    longest: tuple[int, int],
 ) -> Tensor:
-    """Bidirectional attention [N, H, D] inside the segments that `cu_seqlens` (int32 [segments + 1]) delimits."""
+    """Bidirectional attention [N, H, D] inside segments.
+
+    `cu_seqlens` (int32 [segments + 1]) delimits them, for queries and for keys; `longest` is their largest length.
+    """
     if name not in ("auto", "varlen"):
         return _flash_attention(name, q_NHD, k_NGD, v_NGD, cu_seqlens, longest)
     extra = {}
@@ -47,21 +55,26 @@ def varlen_attention(
         else:
             k_NGD, v_NGD = (x.repeat_interleave(q_NHD.shape[1] // x.shape[1], dim=1) for x in (k_NGD, v_NGD))
     assert varlen_attn is not None  # `refusal` said so
-    out = varlen_attn(q_NHD, k_NGD, v_NGD, cu_seqlens, cu_seqlens, longest, longest, **extra)
+    out = varlen_attn(q_NHD, k_NGD, v_NGD, *cu_seqlens, *longest, **extra)
     return out if isinstance(out, Tensor) else out[0]
 
 
 def _flash_attention(
-    name: str, q_NHD: Tensor, k_NGD: Tensor, v_NGD: Tensor, cu_seqlens: Tensor, longest: int
+    name: str,
+    q_NHD: Tensor,
+    k_NGD: Tensor,
+    v_NGD: Tensor,
+    cu_seqlens: tuple[Tensor, Tensor],
+    longest: tuple[int, int],
 ) -> Tensor:
     out = flash_kernel(name)(
         q_NHD,
         k_NGD,
         v_NGD,
-        cu_seqlens_q=cu_seqlens,
-        cu_seqlens_k=cu_seqlens,
-        max_seqlen_q=longest,
-        max_seqlen_k=longest,
+        cu_seqlens_q=cu_seqlens[0],
+        cu_seqlens_k=cu_seqlens[1],
+        max_seqlen_q=longest[0],
+        max_seqlen_k=longest[1],
         causal=False,
     )
     return out[0] if isinstance(out, tuple) else out  # some versions return the log-normalisers too

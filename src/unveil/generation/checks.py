@@ -1,0 +1,46 @@
+"""What the sampler refuses before it starts, in one line each."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from unveil.errors import UserError, name_rows
+from unveil.generation.config import GenerationConfig
+from unveil.generation.network import check_cache
+
+if TYPE_CHECKING:
+    from unveil.models import Denoiser
+
+
+def check(
+    denoiser: "Denoiser",
+    prompts_ids: Sequence[Sequence[int]],
+    indices: list[int],
+    config: GenerationConfig,
+    end_ids: list[int],
+    tokens_per_batch: int,
+) -> None:
+    """Raise a UserError for arguments of `sample` that do not fit together."""
+    check_cache(denoiser, config)
+    if len(indices) != len(prompts_ids):
+        raise UserError(f"indices: {len(indices)} of them for {len(prompts_ids)} prompts; give one per prompt")
+    if tokens_per_batch < 1:
+        raise UserError(f"--tokens_per_batch {tokens_per_batch}: no token fits; give 1 or more")
+    if config.eos_rule != "free" and not end_ids:
+        raise UserError(f"--eos_rule {config.eos_rule}: the tokenizer has no end token; give --eos_rule free")
+    foreign = [token for token in end_ids if not 0 <= token < denoiser.vocab_size]
+    if foreign:
+        raise UserError(
+            f"end token {foreign[0]}: outside the model's vocabulary of {denoiser.vocab_size}; "
+            "give the tokenizer that belongs to the model"
+        )
+    if denoiser.max_length is not None:
+        room = max(0, denoiser.max_length - config.gen_length)
+        long = [row for row, prompt in enumerate(prompts_ids) if len(prompt) + config.gen_length > denoiser.max_length]
+        if long:
+            raise UserError(
+                f"prompts {name_rows(long)}: longer than the {room} tokens that --gen_length {config.gen_length} "
+                f"leaves of the model's {denoiser.max_length}; shorten them or give a smaller --gen_length"
+            )
+    masked = [row for row, prompt in enumerate(prompts_ids) if denoiser.mask_token_id in prompt]
+    if masked:
+        raise UserError(f"prompts {name_rows(masked)}: contain the mask token; remove it from the text")
