@@ -1,0 +1,75 @@
+"""What was answered already: one JSON line per request, named by everything that its answer depends on.
+
+The name is a digest of the model's identity, the settings and the tokens, so that a line serves any later run that asks
+the same, and no other. Lines are appended and forced to the disk after each group of requests; a run that was cut off
+loses at most one group, and a line cut short is left out.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from unveil.errors import warn_user
+
+
+class RequestCache:
+    """Answers by name, in a file (or in memory only, without one).
+
+    Args:
+        path: file of JSON lines, made if it is not there.
+        identity: names the model: weights, tokenizer, precision.
+    """
+
+    def __init__(self, path: str | Path | None = None, identity: str = "") -> None:
+        self.path = None if path is None else Path(path)
+        self.identity = identity
+        self.hits = 0
+        self.computed = 0
+        self._records: dict[str, dict[str, Any]] = {}
+        if self.path is not None and self.path.exists():
+            self._read(self.path)
+
+    def key(self, kind: str, settings: Mapping[str, Any], *content: Any) -> str:
+        """The name of a request."""
+        text = json.dumps([kind, self.identity, dict(settings), content], sort_keys=True, ensure_ascii=False)
+        return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+    def get(self, key: str) -> dict[str, Any] | None:
+        """The answer under a name, if it is known."""
+        return self._records.get(key)
+
+    def add(self, records: Mapping[str, Mapping[str, Any]]) -> None:
+        """Keep answers, by name, and write them at once."""
+        fresh = {key: dict(value) for key, value in records.items() if key not in self._records}
+        self._records.update(fresh)
+        self.computed += len(fresh)
+        if self.path is None or not fresh:
+            return
+        lines = "".join(
+            json.dumps({"key": key, **value}, ensure_ascii=False, allow_nan=False) + "\n"
+            for key, value in fresh.items()
+        )
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with open(self.path, "a", encoding="utf-8") as file:
+            file.write(lines)
+            file.flush()
+            os.fsync(file.fileno())
+
+    def _read(self, path: Path) -> None:
+        data = path.read_bytes()
+        whole, _, torn = data.rpartition(b"\n")
+        if torn:  # cut off while it was written: what is appended next must start a line of its own
+            with open(path, "rb+") as file:
+                file.truncate(len(data) - len(torn))
+        bad = 0
+        for line in whole.split(b"\n"):
+            try:
+                record = json.loads(line)
+                self._records[record.pop("key")] = record
+            except (ValueError, KeyError, TypeError, AttributeError):
+                bad += bool(line.strip())
+        if bad:
+            warn_user(f"{path}: {bad} lines are damaged and are computed again")
