@@ -133,6 +133,7 @@ def test_a_comparison_has_a_row_per_pair_and_survives_json():
         "winner_b_first": "B",
         "winner": "tie",
         "reason": "A first: A (u or v). B first: B (v or u)",
+        "parsed": True,
     }
     assert [row["prompt"] for row in rows] == PROMPTS
     summary = json.loads(json.dumps(comparison.summary(), allow_nan=False))

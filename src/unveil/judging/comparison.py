@@ -1,4 +1,4 @@
-"""Two sets of answers to the same prompts, compared by one judge."""
+"""Two sets of answers to the same prompts, compared by one judge: all statistics of it in one place."""
 
 from collections.abc import Hashable, Sequence
 from dataclasses import asdict, dataclass
@@ -7,17 +7,26 @@ from typing import Any
 import numpy as np
 
 from unveil.errors import UserError
-from unveil.judging.judge import Judge, ask, judge_both_orders
-from unveil.judging.win_rate import WinRate, adjusted_win_rate
+from unveil.judging.judge import Columns, Judge
+from unveil.judging.judgement import Judgement, judge_answers
+from unveil.judging.length_control import LengthControlledWinRate, length_controlled_win_rate
+from unveil.judging.position import PositionBias, position_bias
+from unveil.judging.power import deviation_from_even, minimum_detectable_difference
+from unveil.judging.sign_test import SignTest, sign_test
+from unveil.judging.usage import Usage
+from unveil.judging.win_rate import WinRate, adjusted_win_rate, cluster_means
 
 
 @dataclass(frozen=True)
 class Comparison:
     """What a judge said of answers A against answers B.
 
-    rows: one record per comparison, ready for JSON lines. mean_length_a, mean_length_b: words per answer, to be read
-    beside the win rate, since many judges like length. length_ratio: A over B, None when B says nothing at all.
-    position_bias: share of pairs that the judge decided by position alone, None for a symmetric judge.
+    rows: one record per comparison, ready for JSON lines. All rates are over the pairs with a verdict that could be
+    read; `unparsed` counts the others. mean_length_a, mean_length_b: words per answer, to be read beside the win rate,
+    since many judges like length. length_ratio: A over B, None when B says nothing at all. position_bias: share of
+    pairs that the judge decided by position alone, None for a symmetric judge; `position` has its interval and more.
+    minimum_detectable_difference: smallest |win rate - 1/2| that so many prompts show with probability 0.8, None if
+    they are too few to show any. usage: what the judge has spent.
     """
 
     judge: str
@@ -27,6 +36,12 @@ class Comparison:
     mean_length_b: float
     length_ratio: float | None
     position_bias: float | None
+    sign: SignTest
+    length_controlled: LengthControlledWinRate
+    position: PositionBias | None
+    minimum_detectable_difference: float | None
+    unparsed: int
+    usage: Usage | None
 
     def summary(self) -> dict[str, Any]:
         """Everything but the rows, ready for JSON."""
@@ -38,9 +53,11 @@ class Comparison:
             f"{self.judge}: {self.win_rate.describe()}; "
             f"mean length {self.mean_length_a:.1f} against {self.mean_length_b:.1f} words"
         )
-        if self.position_bias is None:
-            return line
-        return f"{line}; {self.position_bias:.1%} of the pairs decided by position"
+        if self.position_bias is not None:
+            line += f"; {self.position_bias:.1%} of the pairs decided by position"
+        if self.unparsed:
+            line += f"; {self.unparsed} of {len(self.rows)} verdicts could not be read and do not count"
+        return line
 
 
 def compare_answers(
@@ -51,45 +68,68 @@ def compare_answers(
     *,
     clusters: Sequence[Hashable] | None = None,
     level: float = 0.95,
+    columns: Columns | None = None,
 ) -> Comparison:
     """Judge A against B on every prompt; a judge that is not symmetric is asked in both orders.
 
     clusters: comparisons with the same label are one unit of evidence; None = those with the same prompt text, so
     that several seeds of a prompt count once.
+
+    Raises:
+        UserError: lists of unequal lengths, no prompts, or not a single verdict that could be read.
     """
-    if not len(prompts) == len(answers_a) == len(answers_b):
+    return comparison_of(judge_answers(judge, prompts, answers_a, answers_b, columns), clusters, level)
+
+
+def comparison_of(judgement: Judgement, clusters: Sequence[Hashable] | None = None, level: float = 0.95) -> Comparison:
+    """The statistics of what a judge said; `clusters` as in `compare_answers`."""
+    labels: Sequence[Hashable] = judgement.prompts if clusters is None else clusters
+    kept = [place for place, verdict in enumerate(judgement.verdicts) if verdict.parsed]
+    if not kept:
         raise UserError(
-            f"compare: {len(prompts)} prompts, {len(answers_a)} answers A and {len(answers_b)} answers B; "
-            "give one of each per prompt"
+            f"judge {judgement.judge}: no verdict could be read from any of its {len(judgement.verdicts)} replies, the "
+            f"first of which is {_excerpt(judgement.verdicts[0].reason)}; correct the template or take another judge"
         )
-    if len(prompts) == 0:
-        raise UserError("compare: there are no prompts; give at least one")
-    rows = [
-        {"judge": judge.name, "prompt": prompt, "answer_a": a, "answer_b": b}
-        for prompt, a, b in zip(prompts, answers_a, answers_b, strict=True)
-    ]
-    if judge.symmetric:
-        verdicts, position_bias = ask(judge, prompts, answers_a, answers_b), None
-    else:
-        both = judge_both_orders(judge, prompts, answers_a, answers_b)
-        verdicts, position_bias = both.verdicts, both.position_bias
-        for row, one, other in zip(rows, both.a_first, both.b_first, strict=True):
-            row.update(winner_a_first=one.winner, winner_b_first=other.winner)
-    for row, verdict in zip(rows, verdicts, strict=True):
-        row.update(winner=verdict.winner, reason=verdict.reason)
-    length_a, length_b = _mean_words(answers_a), _mean_words(answers_b)
+    outcomes = np.array([judgement.verdicts[place].outcome for place in kept])
+    units = [labels[place] for place in kept]
+    words_a, words_b = (
+        np.array([len(answer.split()) for answer in answers], dtype=np.float64)
+        for answers in (judgement.answers_a, judgement.answers_b)
+    )
+    position = None
+    if judgement.a_first is not None and judgement.b_first is not None:
+        position = position_bias(judgement.a_first, judgement.b_first, labels, level)
+    means = cluster_means(outcomes, units)
+    length_a, length_b = float(words_a.mean()), float(words_b.mean())
     return Comparison(
-        judge=judge.name,
-        win_rate=adjusted_win_rate(
-            [verdict.outcome for verdict in verdicts], prompts if clusters is None else clusters, level
-        ),
-        rows=rows,
+        judge=judgement.judge,
+        win_rate=adjusted_win_rate(outcomes, units, level),
+        rows=judgement.rows(),
         mean_length_a=length_a,
         mean_length_b=length_b,
         length_ratio=length_a / length_b if length_b else None,
-        position_bias=position_bias,
+        position_bias=_by_position(judgement) if position else None,
+        sign=sign_test(outcomes, units, level),
+        length_controlled=length_controlled_win_rate(outcomes, words_a[kept], words_b[kept], units, level),
+        position=position,
+        minimum_detectable_difference=minimum_detectable_difference(
+            len(means), deviation_from_even(means, level), level=level
+        ),
+        unparsed=len(judgement.verdicts) - len(kept),
+        usage=judgement.usage,
     )
 
 
-def _mean_words(answers: Sequence[str]) -> float:
-    return float(np.mean([len(answer.split()) for answer in answers]))
+def _by_position(judgement: Judgement) -> float:
+    """Share of the parsed pairs where the same place won in both orders."""
+    pairs = [
+        (one.winner, other.winner)
+        for one, other in zip(judgement.a_first or [], judgement.b_first or [], strict=True)
+        if one.parsed and other.parsed
+    ]
+    return sum(pair in (("A", "B"), ("B", "A")) for pair in pairs) / len(pairs)
+
+
+def _excerpt(text: str) -> str:
+    line = " ".join(text.split())
+    return repr(line if len(line) <= 80 else f"{line[:77]}...")

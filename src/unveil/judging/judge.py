@@ -1,26 +1,35 @@
 """What a judge is, and how to ask one that may favour whatever it reads first."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol, get_args
+from typing import Any, Literal, Protocol, get_args
 
 from unveil.errors import UserError
 
 Winner = Literal["A", "B", "tie"]
 _OUTCOME: dict[Winner, float] = {"A": 1.0, "tie": 0.5, "B": 0.0}
 _SWAPPED: dict[Winner, Winner] = {"A": "B", "tie": "tie", "B": "A"}
+# Columns of the data beside the prompts: one value per prompt in each.
+Columns = Mapping[str, Sequence[Any]]
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """Which of two answers is better, and why in the judge's words."""
+    """Which of two answers is better, and why in the judge's words.
+
+    parsed: False says that the judge answered, but no verdict could be read from what it wrote. Such a verdict has the
+    winner "tie" for want of another, is no tie, and is counted apart: never guessed.
+    """
 
     winner: Winner
     reason: str = ""
+    parsed: bool = True
 
     def __post_init__(self) -> None:
         if self.winner not in get_args(Winner):
             raise ValueError(f"Verdict: the winner is {self.winner!r}; it must be 'A', 'B' or 'tie'")
+        if not self.parsed and self.winner != "tie":
+            raise ValueError(f"Verdict: it could not be read, yet the winner is {self.winner!r}; it must be 'tie'")
 
     @property
     def outcome(self) -> float:
@@ -29,7 +38,7 @@ class Verdict:
 
     def swapped(self) -> "Verdict":
         """The same verdict with the names of the answers exchanged."""
-        return Verdict(_SWAPPED[self.winner], self.reason)
+        return Verdict(_SWAPPED[self.winner], self.reason, self.parsed)
 
 
 class Judge(Protocol):
@@ -37,6 +46,11 @@ class Judge(Protocol):
 
     `symmetric` says that exchanging the answers exchanges the verdict, by construction (a score per answer, a
     verifier). A judge that reads both answers in one text is not symmetric and is asked in both orders.
+
+    Two attributes are optional. `usage: Usage | None` is what the judge has spent. `reads_columns: bool` says that it
+    reads other columns of the data too (a reference answer, tests): its `compare` then takes a keyword `columns`, a
+    dictionary of lists as long as `prompts`. Whoever has the rows passes them to `ask` or `judge_both_orders`, which
+    hand them on to such a judge only (`unveil.cli.judges.data_columns` reads them from the data of a command).
     """
 
     @property
@@ -55,9 +69,10 @@ class BothOrders:
     """Verdicts of a judge that was asked twice about each pair, once in each order.
 
     verdicts: what both orders agree on, else a tie. a_first, b_first: the verdicts of each order, both in terms of A
-    and B (reasons are verbatim, so one given in the second order calls the answers by their places there).
-    favours_first, favours_second: shares of the pairs where the answer read first (second) won in both orders, which
-    says something about the judge and nothing about the answers.
+    and B (reasons are verbatim, so one given in the second order calls the answers by their places there). What could
+    not be read in either order is unparsed.
+    favours_first, favours_second: shares of the parsed pairs where the answer read first (second) won in both orders,
+    which says something about the judge and nothing about the answers.
     """
 
     verdicts: list[Verdict]
@@ -73,16 +88,23 @@ class BothOrders:
 
 
 def judge_both_orders(
-    judge: Judge, prompts: Sequence[str], answers_a: Sequence[str], answers_b: Sequence[str]
+    judge: Judge,
+    prompts: Sequence[str],
+    answers_a: Sequence[str],
+    answers_b: Sequence[str],
+    columns: Columns | None = None,
 ) -> BothOrders:
     """Ask with A first, then with B first; disagreement (a win against a tie too) counts as a tie."""
-    a_first = ask(judge, prompts, answers_a, answers_b)
-    b_first = [verdict.swapped() for verdict in ask(judge, prompts, answers_b, answers_a)]
+    a_first = ask(judge, prompts, answers_a, answers_b, columns)
+    b_first = [verdict.swapped() for verdict in ask(judge, prompts, answers_b, answers_a, columns)]
     verdicts = []
     for one, other in zip(a_first, b_first, strict=True):
-        winner: Winner = one.winner if one.winner == other.winner else "tie"
-        verdicts.append(Verdict(winner, f"A first: {_told(one)}. B first: {_told(other)}"))
-    pairs = [(one.winner, other.winner) for one, other in zip(a_first, b_first, strict=True)]
+        parsed = one.parsed and other.parsed
+        winner: Winner = one.winner if parsed and one.winner == other.winner else "tie"
+        verdicts.append(Verdict(winner, f"A first: {_told(one)}. B first: {_told(other)}", parsed))
+    pairs = [
+        (one.winner, other.winner) for one, other in zip(a_first, b_first, strict=True) if one.parsed and other.parsed
+    ]
     return BothOrders(
         verdicts=verdicts,
         a_first=a_first,
@@ -92,9 +114,16 @@ def judge_both_orders(
     )
 
 
-def ask(judge: Judge, prompts: Sequence[str], answers_a: Sequence[str], answers_b: Sequence[str]) -> list[Verdict]:
-    """`judge.compare`, with the number of verdicts checked."""
-    verdicts = judge.compare(prompts, answers_a, answers_b)
+def ask(
+    judge: Judge,
+    prompts: Sequence[str],
+    answers_a: Sequence[str],
+    answers_b: Sequence[str],
+    columns: Columns | None = None,
+) -> list[Verdict]:
+    """`judge.compare`, with the number of verdicts checked, and with `columns` for a judge that reads them."""
+    more: dict[str, Any] = {"columns": columns or {}} if getattr(judge, "reads_columns", False) else {}
+    verdicts = judge.compare(prompts, answers_a, answers_b, **more)
     if len(verdicts) != len(prompts):
         raise UserError(
             f"judge {judge.name}: gave {len(verdicts)} verdicts for {len(prompts)} prompts; it must give one each"
@@ -103,4 +132,5 @@ def ask(judge: Judge, prompts: Sequence[str], answers_a: Sequence[str], answers_
 
 
 def _told(verdict: Verdict) -> str:
-    return f"{verdict.winner} ({verdict.reason})" if verdict.reason else verdict.winner
+    said = verdict.winner if verdict.parsed else "no verdict"
+    return f"{said} ({verdict.reason})" if verdict.reason else said

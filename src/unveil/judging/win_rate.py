@@ -5,7 +5,7 @@ are compared with each other (that is the pairing), several comparisons on one p
 interval covers the choice of prompts only: not another training run, not another judge.
 """
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 
@@ -53,14 +53,7 @@ def adjusted_win_rate(
     rate is the mean over prompts of each prompt's mean: (wins + ties / 2) / comparisons if all prompts have equally
     many.
 
-    The interval is the normal one for the mean of the per-prompt means, after z^2 imaginary prompts, half of them won
-    and half lost, have joined the sample: Agresti and Coull's (1998) guard for small samples and rates near 0 or 1,
-    extended to ties. For large n it is mean +- z sd / sqrt(n). Enumerated over all win and tie rates, its coverage at
-    the 95 % level is never below 91 % with ten prompts, nor below 93 % with thirty, and over 95 % on average.
-
-    When all n prompts came out alike the sample says nothing of its own spread, and the bound is the exact one:
-    another outcome has probability at most q = 1 - (alpha / 2)^(1/n), so the interval is [c - q c, c + q (1 - c)]
-    (for c = 0 or 1, that of Clopper and Pearson).
+    The interval is `mean_interval` of the prompts' means.
     """
     values = np.asarray(outcomes, dtype=np.float64)
     if values.ndim != 1 or len(values) == 0:
@@ -68,9 +61,9 @@ def adjusted_win_rate(
     odd = np.flatnonzero(~np.isin(values, (0.0, 0.5, 1.0)))
     if len(odd):
         raise UserError(f"win rate: outcome {odd[0]} is {values[odd[0]]}; give 1 (win), 0.5 (tie) or 0 (loss)")
-    _check_level(level)
+    check_level(level)
     means = values if clusters is None else cluster_means(values, clusters)
-    low, high = _interval(means, level)
+    low, high = mean_interval(means, level)
     return WinRate(
         rate=float(means.mean()),
         low=low,
@@ -83,12 +76,23 @@ def adjusted_win_rate(
     )
 
 
-def _interval(means: np.ndarray, level: float) -> tuple[float, float]:
+def mean_interval(means: np.ndarray, level: float = 0.95) -> tuple[float, float]:
+    """Interval for the mean of n independent values in 0..1.
+
+    It is the normal one after z^2 imaginary values, half of them 1 and half 0, have joined the sample: Agresti and
+    Coull's (1998) guard for small samples and means near 0 or 1, extended to values between. For large n it is
+    mean +- z sd / sqrt(n). Enumerated over all win and tie rates, its coverage at the 95 % level is never below 91 %
+    with ten prompts, nor below 93 % with thirty, and over 95 % on average.
+
+    When all n values are alike the sample says nothing of its own spread, and the bound is the exact one: another
+    value has probability at most q = 1 - (alpha / 2)^(1/n), so the interval is [c - q c, c + q (1 - c)] (for c = 0 or
+    1, that of Clopper and Pearson).
+    """
     n, alpha = len(means), 1 - level
     if np.ptp(means) == 0:
         value, other = float(means[0]), 1 - (alpha / 2) ** (1 / n)
         return value - other * value, value + other * (1 - value)
-    z = NormalDist().inv_cdf(1 - alpha / 2)
+    z = normal_quantile(level)
     total = n + z**2
     centre = (means.sum() + z**2 / 2) / total
     variance = ((means**2).sum() + z**2 / 2) / total - centre**2
@@ -108,30 +112,13 @@ def cluster_means(values: np.ndarray, clusters: Sequence[Hashable]) -> np.ndarra
     return sums / sizes
 
 
-def bootstrap_interval(
-    values: np.ndarray,
-    statistic: Callable[[np.ndarray], float] = np.mean,
-    level: float = 0.95,
-    resamples: int = 2000,
-    seed: int = 0,
-) -> tuple[float, float]:
-    """Percentile interval of `statistic` over resampled rows (Efron 1979), the same for the same seed.
-
-    values: [N] or [N, columns], one row per prompt; whatever belongs to a prompt stays in its row, which keeps pairs
-    together: `bootstrap_interval(scores, lambda rows: rows[:, 0].mean() - rows[:, 1].mean())`. Average several
-    comparisons of one prompt with `cluster_means` first.
-    """
-    values = np.asarray(values)
-    if values.ndim == 0 or len(values) == 0:
-        raise UserError("bootstrap: no values; give at least one row")
-    _check_level(level)
-    generator = np.random.default_rng(seed)
-    drawn = [statistic(values[generator.integers(len(values), size=len(values))]) for _ in range(resamples)]
-    low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
+def normal_quantile(level: float) -> float:
+    """z such that a standard normal number is within +-z with probability `level`: 1.96 for 0.95."""
+    return NormalDist().inv_cdf((1 + level) / 2)
 
 
-def _check_level(level: float) -> None:
+def check_level(level: float) -> None:
+    """Refuse 95 for 0.95."""
     if not 0 < level < 1:
         raise UserError(f"level {level}: not a confidence level; give a number between 0 and 1, such as 0.95")
 

@@ -1,0 +1,228 @@
+"""One chat completion from an OpenAI-compatible endpoint, and what to do when it does not come.
+
+Waits and attempts are ours, not the client's, so that every request is counted, a pause that one thread is told to
+make holds for all, and a wrong key or address stops at once.
+"""
+
+import json
+import os
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from unveil.errors import UserError
+from unveil.judging.answer_cache import Reply
+from unveil.judging.retrying import Backoff, Pause, retry_after
+from unveil.judging.threads import StoppedError
+from unveil.judging.usage import Meter
+
+PUBLIC = "https://api.openai.com/v1"
+# A server that never answered is more likely not there than busy.
+_TRIES_BEFORE_FIRST_CONTACT = 3
+
+
+class RefusalError(Exception):
+    """The endpoint will not answer this one request (too long, filtered); another one it may."""
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How a judge writes: sent with every request, and part of the key of its answers.
+
+    seed: another one asks for another answer to the same question (self-consistency), if the temperature is above 0
+    and the endpoint takes one.
+    """
+
+    temperature: float = 0.0
+    max_tokens: int = 1024
+    seed: int | None = None
+
+    def parameters(self) -> dict[str, Any]:
+        """As the endpoint calls them."""
+        values: dict[str, Any] = {"temperature": self.temperature, "max_tokens": self.max_tokens}
+        return values if self.seed is None else {**values, "seed": self.seed}
+
+
+@dataclass
+class Endpoint:
+    """`model` behind `base_url` (None: OPENAI_BASE_URL, else OpenAI itself); the key is that of OPENAI_API_KEY.
+
+    timeout: seconds for one answer. answered: whether any answer has come.
+    """
+
+    model: str
+    base_url: str | None = None
+    sampling: Sampling = field(default_factory=Sampling)
+    timeout: float = 120.0
+    backoff: Backoff = field(default_factory=Backoff)
+    meter: Meter = field(default_factory=Meter)
+    answered: bool = field(default=False, init=False)
+
+    def __post_init__(self) -> None:
+        try:
+            import openai
+        except ImportError as error:
+            raise UserError("judge: an endpoint needs the openai client; `pip install 'unveil[judge]'`") from error
+        self.base_url = (self.base_url or os.environ.get("OPENAI_BASE_URL") or PUBLIC).rstrip("/")
+        if not self.base_url.startswith(("http://", "https://")):
+            raise UserError(f"--judge_base_url {self.base_url}: must begin with http:// or https://")
+        self._has_key = bool(os.environ.get("OPENAI_API_KEY"))
+        if not self._has_key and self.base_url == PUBLIC:
+            raise UserError("OPENAI_API_KEY: is not set; set it, or name your own server with --judge_base_url")
+        self._client = openai.OpenAI(
+            api_key=os.environ.get("OPENAI_API_KEY") or "none",
+            base_url=self.base_url,
+            timeout=self.timeout,
+            max_retries=0,
+        )
+        self._parameters = self.sampling.parameters()
+        self._pause = Pause()
+
+    def complete(self, messages: Sequence[dict[str, str]], stop: threading.Event) -> Reply:
+        """The reply to one conversation.
+
+        Raises:
+            RefusalError: this request is refused, others need not be.
+            StoppedError: `stop` was set before an answer came.
+            UserError: wrong key, address or model; or no answer after all attempts.
+        """
+        failures, wait = 0, 0.0
+        while True:
+            self._pause.wait(stop, wait)
+            if stop.is_set():
+                raise StoppedError
+            try:
+                reply = self._request(messages)
+            except _NoAnswerError as failure:
+                failures += 1
+                wait = self._wait_after(failure, failures)
+                continue
+            except _AdaptedError:
+                continue
+            self.answered = True
+            self.meter.answered(reply.prompt_tokens, reply.completion_tokens)
+            return reply
+
+    def _wait_after(self, failure: "_NoAnswerError", failures: int) -> float:
+        tries = self.backoff.tries
+        if failure.no_contact and not self.answered:
+            tries = min(tries, _TRIES_BEFORE_FIRST_CONTACT)
+        if failures >= tries:
+            again = f" ({failures} attempts)" if failures > 1 else ""
+            raise UserError(f"judge {self.model}: {self.base_url} {failure}{again}; {failure.remedy}")
+        if failure.wait is None:
+            return self.backoff.wait(failures)
+        if failure.wait > self.backoff.longest:
+            raise UserError(
+                f"judge {self.model}: {self.base_url} {failure} and asks to wait {failure.wait:.0f} s; run again then"
+            )
+        self._pause.ask_for(failure.wait)
+        return failure.wait
+
+    def _request(self, messages: Sequence[dict[str, str]]) -> Reply:
+        import openai
+
+        sent = dict(self._parameters)
+        self.meter.sent()
+        chat: Any = self._client.chat.completions.with_raw_response
+        try:
+            raw = chat.create(model=self.model, messages=list(messages), **sent)
+            return _reply(json.loads(raw.http_response.content))
+        except openai.APITimeoutError as error:
+            raise _NoAnswerError(f"gave no answer within {self.timeout:g} s") from error
+        except openai.APIConnectionError as error:
+            raise _connection_failure(error) from error
+        except openai.APIStatusError as error:
+            raise self._status_failure(error, sent) from error
+        except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+            raise _NoAnswerError("gave an answer that is no chat completion", remedy=_ADDRESS) from error
+
+    def _status_failure(self, error: Any, sent: dict[str, Any]) -> Exception:
+        """What a 4xx or 5xx response means."""
+        status, said = error.status_code, _said(error)
+        where = f"judge {self.model}: {self.base_url} answered {status}"
+        if status in (401, 403):
+            remedy = "check OPENAI_API_KEY" if self._has_key else "OPENAI_API_KEY is not set; set it"
+            return UserError(f"{where}{said}; {remedy}")
+        if status == 404:
+            return UserError(f"{where}{said}; check --judge_model, and --judge_base_url, which mostly ends in /v1")
+        if status == 402 or error.code == "insufficient_quota":
+            return UserError(f"{where}{said}; the account has nothing left, mend that and run again")
+        if status in (408, 409, 425, 429) or status >= 500:
+            return _NoAnswerError(f"answered {status}{said}", retry_after(error.response.headers))
+        if status in (400, 422) and self._adapt(error, sent):
+            return _AdaptedError()
+        if status in (400, 413, 422):
+            return RefusalError(f"the endpoint answered {status}{said}")
+        return UserError(f"{where}{said}; {_ADDRESS}")
+
+    def _adapt(self, error: Any, sent: dict[str, Any]) -> bool:
+        """Newer models want `max_completion_tokens`, and some take no temperature or seed: go on as they want."""
+        said = str(error.message).lower()
+        if "unsupported" not in said and "not supported" not in said:
+            return False
+        name = error.param if error.param in sent else next((name for name in sent if f"'{name}'" in said), None)
+        if name is None:
+            return False
+        value = self._parameters.pop(name, None)
+        if name == "max_tokens" and value is not None:
+            self._parameters["max_completion_tokens"] = value
+        return True
+
+
+class _AdaptedError(Exception):
+    """The request is to be sent again with other parameters."""
+
+
+class _NoAnswerError(Exception):
+    """No answer this time; asking again may help. `wait` is what the endpoint asks for, in seconds."""
+
+    def __init__(
+        self,
+        what: str,
+        wait: float | None = None,
+        no_contact: bool = False,
+        remedy: str = "run the same command again later",
+    ) -> None:
+        super().__init__(what)
+        self.wait, self.no_contact, self.remedy = wait, no_contact, remedy
+
+
+_ADDRESS = "check --judge_base_url (or OPENAI_BASE_URL), which mostly ends in /v1"
+
+
+def _connection_failure(error: Exception) -> _NoAnswerError:
+    cause = error.__cause__
+    if "Connect" in type(cause).__name__:
+        reason = " ".join(str(cause).split()) or type(cause).__name__
+        return _NoAnswerError(f"cannot be reached ({reason})", no_contact=True, remedy=f"is it running? {_ADDRESS}")
+    return _NoAnswerError("cut the connection")
+
+
+def _said(error: Any) -> str:
+    """The endpoint's own words, in one line."""
+    body = error.body
+    said = body.get("message") or body.get("detail") or body.get("error") if isinstance(body, dict) else None
+    text = " ".join(str(said).split()).rstrip(".") if said else ""
+    return f" ({text[:200]})" if text else ""
+
+
+def _reply(body: Any) -> Reply:
+    choice = body["choices"][0]
+    content = choice["message"].get("content")
+    if isinstance(content, list):
+        content = "".join(part.get("text") or "" for part in content)
+    if not isinstance(content, str | None):
+        raise TypeError("content is no text")
+    usage = body.get("usage") or {}
+    return Reply(
+        text=content or "",
+        prompt_tokens=_count(usage.get("prompt_tokens")),
+        completion_tokens=_count(usage.get("completion_tokens")),
+        finish_reason=choice.get("finish_reason"),
+    )
+
+
+def _count(value: Any) -> int | None:
+    return value if isinstance(value, int) else None

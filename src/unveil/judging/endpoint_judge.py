@@ -1,0 +1,147 @@
+"""A judge behind an OpenAI-compatible endpoint: it reads both answers in one text and writes a reason and a verdict.
+
+Every reply is in the cache's file as soon as it arrives, and is read from there ever after: an interrupted comparison
+goes on where it stopped, and the same question is never paid twice.
+"""
+
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+
+from unveil.errors import UserError
+from unveil.judging.answer_cache import AnswerCache, Reply, content_key
+from unveil.judging.columns import rows_of
+from unveil.judging.endpoint import Endpoint, RefusalError
+from unveil.judging.judge import Columns, Verdict
+from unveil.judging.template import Template, shipped_template, shipped_text
+from unveil.judging.threads import in_threads
+from unveil.judging.usage import Usage
+from unveil.judging.verdict_text import read_verdict
+
+_REFUSALS_BEFORE_ANY_ANSWER = 3
+_SAME = Verdict("tie", "the answers are the same")
+
+
+@dataclass
+class EndpointJudge:
+    """Asks `endpoint` about each pair, in up to `concurrency` threads.
+
+    second_chances: how often a reply without a verdict is answered with a reminder; after that the verdict is
+    unparsed, and so is that on a pair which the endpoint refuses. Two equal answers tie without a question.
+    """
+
+    endpoint: Endpoint
+    template: Template = field(default_factory=lambda: shipped_template("pairwise"))
+    cache: AnswerCache = field(default_factory=AnswerCache)
+    concurrency: int = 8
+    second_chances: int = 2
+    name: str = ""
+
+    def __post_init__(self) -> None:
+        if self.concurrency < 1:
+            raise UserError(f"--judge_concurrency {self.concurrency}: at least 1 is needed")
+        if self.second_chances < 0:
+            raise UserError(f"second_chances {self.second_chances}: give 0 or more")
+        self.name = self.name or self.endpoint.model
+        self._reminder = shipped_text("reminder").strip()
+
+    @property
+    def symmetric(self) -> bool:
+        """False: what stands first may be favoured."""
+        return False
+
+    @property
+    def reads_columns(self) -> bool:
+        """Whether the template shows more than the prompt and the answers."""
+        return bool(self.template.columns)
+
+    @property
+    def usage(self) -> Usage:
+        """What this judge has asked and spent since it was made."""
+        return self.endpoint.meter.usage
+
+    def compare(
+        self,
+        prompts: Sequence[str],
+        answers_a: Sequence[str],
+        answers_b: Sequence[str],
+        columns: Columns | None = None,
+    ) -> list[Verdict]:
+        """One verdict per prompt; equal questions are asked once.
+
+        Raises:
+            UserError: the endpoint cannot be used, or stopped answering. What it answered is in the cache.
+        """
+        rows = rows_of(columns, len(prompts))
+        questions: dict[str, list[dict[str, str]]] = {}
+        keys: list[str | None] = []
+        for prompt, a, b, row in zip(prompts, answers_a, answers_b, rows, strict=True):
+            if a == b:
+                keys.append(None)
+                continue
+            messages = self.template.messages(prompt, a, b, row)
+            keys.append(content_key(messages=messages))
+            questions[keys[-1] or ""] = messages
+        verdicts = self._ask_all(questions)
+        return [_SAME if key is None else verdicts[key] for key in keys]
+
+    def _ask_all(self, questions: Mapping[str, list[dict[str, str]]]) -> dict[str, Verdict]:
+        verdicts: dict[str, Verdict] = {}
+        stop = threading.Event()
+        refusals: list[str] = []
+
+        def ask_one(key: str) -> None:
+            try:
+                verdicts[key] = self._verdict(questions[key], stop)
+            except RefusalError as refusal:
+                verdicts[key] = Verdict("tie", str(refusal), parsed=False)
+                refusals.append(str(refusal))
+
+        left = list(questions)
+        try:
+            # One at a time until the endpoint has answered: a wrong key or address costs one request, not many.
+            while left and not self.endpoint.answered:
+                in_threads(ask_one, [left.pop(0)], 1, stop)
+                if len(refusals) >= _REFUSALS_BEFORE_ANY_ANSWER and not self.endpoint.answered:
+                    raise UserError(f"judge {self.name}: {refusals[-1]}, and so to {len(refusals)} requests; mend them")
+            in_threads(ask_one, left, self.concurrency, stop, title=f"judging with {self.name}")
+        except UserError as error:
+            raise UserError(f"{error}{self._kept()}") from error
+        return verdicts
+
+    def _kept(self) -> str:
+        if self.cache.path is None or len(self.cache) == 0:
+            return ""
+        return f" ({len(self.cache)} answers are kept in {self.cache.path})"
+
+    def _verdict(self, messages: list[dict[str, str]], stop: threading.Event) -> Verdict:
+        verdict, conversation = Verdict("tie", parsed=False), messages
+        for chance in range(1 + self.second_chances):
+            reply = self._reply(conversation, chance, stop)
+            verdict = read_verdict(reply.text)
+            if verdict.parsed:
+                return verdict
+            if reply.finish_reason == "length":
+                verdict = Verdict("tie", f"{verdict.reason} (cut off: raise --judge_max_tokens)", parsed=False)
+            conversation = [
+                *messages,
+                {"role": "assistant", "content": reply.text.strip() or "(nothing)"},
+                {"role": "user", "content": self._reminder},
+            ]
+        return verdict
+
+    def _reply(self, messages: list[dict[str, str]], chance: int, stop: threading.Event) -> Reply:
+        key = content_key(
+            model=self.endpoint.model,
+            base_url=self.endpoint.base_url,
+            sampling=asdict(self.endpoint.sampling),
+            messages=messages,
+            chance=chance,
+        )
+        reply = self.cache.get(key)
+        if reply is not None:
+            self.endpoint.meter.taken()
+            return reply
+        reply = self.endpoint.complete(messages, stop)
+        self.cache.put(key, reply)
+        return reply

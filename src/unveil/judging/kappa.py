@@ -1,0 +1,85 @@
+"""Cohen's (1960) kappa: agreement of two judges beyond what their habits alone would give.
+
+    kappa = (p_o - p_e) / (1 - p_e)
+
+p_o is the share of items on which they give the same label, p_e the share that two judges with the same margins would
+reach by chance. 1 is full agreement, 0 chance. The interval is a bootstrap over prompts.
+"""
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from unveil.errors import UserError
+from unveil.judging.bootstrap import bootstrap_sums
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """A coefficient of agreement with its interval at `level`.
+
+    value is None when it is undefined: nothing was judged by two, or only one label was ever used. low, high: None
+    when too few resamples define it. observed: share of equal labels; n: items that count.
+    """
+
+    value: float | None
+    low: float | None
+    high: float | None
+    observed: float | None
+    n: int
+    level: float = 0.95
+
+
+def cohen_kappa(
+    labels_a: Sequence[Hashable | None],
+    labels_b: Sequence[Hashable | None],
+    clusters: Sequence[Hashable] | None = None,
+    level: float = 0.95,
+    resamples: int = 2000,
+) -> Agreement:
+    """Agreement of two judges on the same items; an item that either left out (None) does not count.
+
+    clusters: items with the same label are resampled together; None = each by itself.
+    """
+    if len(labels_a) != len(labels_b):
+        raise UserError(f"kappa: {len(labels_a)} and {len(labels_b)} labels; both judges must label the same items")
+    kept = [i for i, pair in enumerate(zip(labels_a, labels_b)) if None not in pair]
+    if not kept:
+        return Agreement(None, None, None, None, 0, level)
+    names: dict[Hashable, int] = {}
+    a, b = ([names.setdefault(labels[i], len(names)) for i in kept] for labels in (labels_a, labels_b))
+    tables = np.zeros((len(kept), len(names), len(names)))
+    tables[np.arange(len(kept)), a, b] = 1
+    tables = sums_by_cluster(tables, None if clusters is None else [clusters[i] for i in kept])
+    total = tables.sum(0)
+    value = float(kappa_of_tables(total[None])[0])
+    interval = bootstrap_sums(tables, kappa_of_tables, level, resamples)
+    return Agreement(
+        value=value if np.isfinite(value) else None,
+        low=interval[0] if interval else None,
+        high=interval[1] if interval else None,
+        observed=float(np.trace(total)) / len(kept),
+        n=len(kept),
+        level=level,
+    )
+
+
+def kappa_of_tables(tables: np.ndarray) -> np.ndarray:
+    """Kappa of tables of counts [..., labels of A, labels of B]; NaN where both use a single label."""
+    n = tables.sum((-2, -1))
+    observed = np.trace(tables, axis1=-2, axis2=-1) / n
+    chance = (tables.sum(-1) * tables.sum(-2)).sum(-1) / n**2
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(chance < 1, (observed - chance) / (1 - chance), np.nan)
+
+
+def sums_by_cluster(values: np.ndarray, clusters: Sequence[Hashable] | None) -> np.ndarray:
+    """Sums of [N, ...] over the items of each cluster."""
+    if clusters is None:
+        return values
+    number: dict[Hashable, int] = {}
+    member = np.array([number.setdefault(label, len(number)) for label in clusters])
+    sums = np.zeros((len(number), *values.shape[1:]))
+    np.add.at(sums, member, values)
+    return sums

@@ -1,0 +1,86 @@
+"""A verifier of structure: the answer is (or holds) JSON that a schema accepts."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from unveil.errors import UserError
+from unveil.judging.columns import value_of
+from unveil.judging.verifier import Check, VerifierJudge
+
+SCHEMAS = ("schema", "json_schema")
+_FENCED = re.compile(r"```(?:json)?\s*\n(.*?)```", re.DOTALL | re.IGNORECASE)
+
+
+def schema_judge(path: str | None = None, columns: tuple[str, ...] = SCHEMAS) -> VerifierJudge:
+    """The answer's JSON is valid under the schema of a file, or without one under the row's own.
+
+    JSON is looked for as the whole answer, in the last fenced block, or from the first brace or bracket on.
+
+    Raises:
+        UserError: jsonschema is not installed, or the schema cannot be read or is none.
+    """
+    try:
+        import jsonschema
+        from jsonschema.exceptions import best_match
+        from jsonschema.validators import validator_for
+    except ImportError as error:
+        raise UserError("--judge json_schema: needs jsonschema; `pip install 'unveil[judge]'`") from error
+
+    def validator(schema: Any, where: str) -> Any:
+        try:
+            kind: Any = validator_for(schema, default=jsonschema.Draft202012Validator)
+            kind.check_schema(schema)
+            return kind(schema)
+        except (jsonschema.SchemaError, TypeError, AttributeError) as error:
+            told = " ".join(str(getattr(error, "message", error)).split())
+            raise UserError(f"{where}: is no JSON schema ({told}); correct it") from error
+
+    fixed = None if path is None else validator(_read(path), f"--judge json_schema:{path}")
+
+    def check(prompt: str, answer: str, row: dict[str, Any]) -> Check:
+        schema = fixed
+        if schema is None:
+            given = value_of(row, columns, "json_schema")
+            schema = validator(json.loads(given) if isinstance(given, str) else given, "judge json_schema")
+        try:
+            value = find_json(answer)
+        except ValueError:
+            return Check(False, "no JSON")
+        try:
+            fault = best_match(schema.iter_errors(value))
+        except Exception as error:  # references that lead nowhere, among others
+            raise UserError(f"judge json_schema: the schema cannot be used ({' '.join(str(error).split())})") from error
+        if fault is None:
+            return Check(True)
+        message = " ".join(fault.message.split())
+        return Check(False, f"{fault.json_path}: {message[:120]}")
+
+    name = "json schema" if path is None else f"json schema {Path(path).name}"
+    return VerifierJudge(name, check, reads_columns=path is None)
+
+
+def find_json(text: str) -> Any:
+    """The JSON value that a text is or holds. Raises ValueError if there is none."""
+    fenced = _FENCED.findall(text)
+    for candidate in (text, *fenced[-1:]):
+        try:
+            return json.loads(candidate)
+        except (ValueError, RecursionError):
+            continue
+    for start in (match.start() for match in re.finditer(r"[{\[]", text)):
+        try:
+            return json.JSONDecoder().raw_decode(text, start)[0]
+        except (ValueError, RecursionError):
+            continue
+    raise ValueError("no JSON")
+
+
+def _read(path: str) -> Any:
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"--judge json_schema:{path}: cannot be read ({error.strerror}); check the path") from error
+    except ValueError as error:
+        raise UserError(f"--judge json_schema:{path}: is not JSON ({error}); correct it") from error

@@ -1,0 +1,47 @@
+"""A verifier that runs a program, taken from an answer, against the unit tests of its row."""
+
+import os
+import re
+from typing import Any
+
+from unveil.errors import UserError
+from unveil.judging.columns import value_of
+from unveil.judging.sandbox import Limits, run_sandboxed
+from unveil.judging.verifier import Check, VerifierJudge
+
+# HumanEval calls it `test`, MBPP `test_list`.
+TESTS = ("tests", "test", "test_list")
+_FENCED = re.compile(r"```[ \t]*(\w*)[^\n]*\n(.*?)(?:```|\Z)", re.DOTALL)
+
+
+def unit_test_judge(columns: tuple[str, ...] = TESTS, limits: Limits | None = None) -> VerifierJudge:
+    """An answer passes if its program passes the tests of the row within the limits.
+
+    Tests are Python text or a list of statements. With a column `entry_point`, tests that define `check` are called
+    as `check(entry_point)`, and a program that does not define that name continues the prompt (HumanEval).
+    """
+
+    def check(prompt: str, answer: str, row: dict[str, Any]) -> Check:
+        given = value_of(row, columns, "unit_tests")
+        tests = "\n".join(map(str, given)) if isinstance(given, list | tuple) else str(given)
+        if not tests.strip():
+            raise UserError("judge unit_tests: a row has no tests; correct it")
+        program, entry = code_in(answer), row.get("entry_point")
+        if entry:
+            if not re.search(rf"(?m)^\s*(?:async )?def {re.escape(str(entry))}\b", program):
+                program = prompt + program
+            if re.search(r"(?m)^def check\(", tests):
+                tests += f"\n\ncheck({entry})\n"
+        outcome = run_sandboxed(program, tests, limits)
+        return Check(outcome.passed, outcome.reason)
+
+    return VerifierJudge("unit tests", check, at_once=max(1, (os.cpu_count() or 2) // 2))
+
+
+def code_in(answer: str) -> str:
+    """The last fenced Python block, else the last fenced block, else the whole answer."""
+    blocks = _FENCED.findall(answer)
+    python = [code for language, code in blocks if language.lower() in ("python", "py", "python3")]
+    if python:
+        return python[-1]
+    return blocks[-1][1] if blocks else answer
