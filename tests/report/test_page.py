@@ -9,9 +9,12 @@ from jinja2 import UndefinedError
 from unveil.report import (
     Bullets,
     Gallery,
+    Opinion,
     Pairs,
     Paragraph,
     Picture,
+    Reading,
+    Readings,
     Samples,
     Section,
     SideBySide,
@@ -20,6 +23,11 @@ from unveil.report import (
     page,
 )
 
+READINGS = Readings(("A", "B"), [
+    Reading("pair 3", "say <i>", ("two\nlines", " "), [
+        Opinion("jo", "A", 0, [("A first, A", "it is <b>good</b>")]), Opinion("ann", "tie", None),
+    ]),
+])  # fmt: skip
 PNG = curves([1, 2], {"up": [0.0, 1.0]}, axis="nats")
 EVERYTHING = [
     Paragraph("run `unveil demo`"),
@@ -28,6 +36,7 @@ EVERYTHING = [
     Pairs("Settings", [("beta", "0.1", "inverse temperature")]),
     Gallery([Picture(PNG, "Curve", "what it shows")]),
     Samples(("base", "aligned"), [SideBySide("film: the", (" end", " start"), ("rating 1", "rating 2"), 1)]),
+    READINGS,
 ]
 
 
@@ -64,8 +73,35 @@ def test_only_the_winner_is_marked():
 
 def test_every_tag_is_closed():
     text = html(*EVERYTHING)
-    for tag in ("section", "table", "tbody", "thead", "tr", "td", "th", "figure", "ul", "li", "details", "p", "span"):
+    for tag in (
+        "section",
+        "table",
+        "tbody",
+        "thead",
+        "tr",
+        "td",
+        "th",
+        "figure",
+        "ul",
+        "li",
+        "details",
+        "p",
+        "span",
+        "article",
+        "pre",
+        "div",
+    ):
         assert len(re.findall(rf"<{tag}[ >]", text)) == text.count(f"</{tag}>"), tag
+
+
+def test_a_reading_shows_both_answers_as_they_are_and_every_opinion():
+    text = html(READINGS)
+    assert "<pre>two\nlines</pre>" in text
+    assert text.count("says nothing") == 1
+    assert "say &lt;i&gt;" in text
+    assert "it is &lt;b&gt;good&lt;/b&gt;" in text
+    assert '<td class="side0">A</td>' in text
+    assert "<td>tie</td>" in text
 
 
 def test_a_block_of_no_known_kind_is_an_error():

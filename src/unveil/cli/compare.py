@@ -1,29 +1,31 @@
 """`unveil compare`: win rate of one model against another on the same prompts, settings and seeds."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from datasets import Dataset
-from rich.console import Console
-from rich.table import Table
+from transformers import PreTrainedTokenizerBase
 
-from unveil.cli.judges import HUMAN_RATINGS, load_judge
+from unveil.cli.compare_output import Compared, print_results, write_results, write_verdicts
+from unveil.cli.judges import NAMES, JudgeArguments, data_columns
+from unveil.cli.kept_answers import ANSWERS, KeptAnswers, fingerprint_of_answers
 from unveil.cli.loading import load_for_use
 from unveil.cli.options import HeldOutArguments, UseArguments
-from unveil.cli.output import write_rows
 from unveil.cli.parser import parse
 from unveil.cli.prompting import Answer, GenerationArguments, answer, as_text, prompt_ids, read_prompts
 from unveil.errors import UserError
-from unveil.files import require_empty, write_json
+from unveil.files import require_empty
 from unveil.generation import GenerationConfig
-from unveil.judging import Comparison, Judge, compare_answers
-from unveil.training import versions
+from unveil.judging import Judge, Judgement, judge_answers
+from unveil.judging.judge import Columns
+from unveil.judging.panel import Panel
+from unveil.models import Denoiser
 
-DESCRIPTION = """Answer the same prompts with models A and B under the same settings and seeds, and let a judge say
-which answer is better. Ties count half, the interval is over prompts, and a judge that may favour a position is asked
-in both orders."""
+DESCRIPTION = """Answer the same prompts with models A and B under the same settings and seeds, and let one or several
+judges say which answer is better. Ties count half, intervals are over prompts, a judge that may favour a position is
+asked in both orders, and a verdict that cannot be read is counted, never guessed."""
 
 
 @dataclass
@@ -39,19 +41,24 @@ class ComparedModels(UseArguments):
 
 @dataclass
 class CompareArguments(HeldOutArguments):
-    """Which prompts, which judge, where the result goes"""
+    """Which prompts, where the result goes"""
 
-    judge: str | None = field(
-        default=None, metadata={"help": f"{HUMAN_RATINGS} (of film reviews), or module:attribute for one of your own."}
+    judge_repeats: int = field(
+        default=1, metadata={"help": "How often each judge is asked about a pair; above 1 shows its self-consistency."}
     )
     null: bool = field(default=False, metadata={"help": "Also B against itself with other seeds: should be at 0.5."})
-    output_dir: str | None = field(default=None, metadata={"help": "Folder for compare.json and comparisons.jsonl."})
+    output_dir: str | None = field(
+        default=None, metadata={"help": "Folder for compare.json, comparisons.jsonl, the figure and the page to read."}
+    )
+    resume: bool = field(
+        default=False, metadata={"help": "Go on with the answers in --output_dir, if settings and models are the same."}
+    )
 
 
 def main(argv: Sequence[str]) -> None:
     """Parse, load, sample twice, judge, print, write."""
-    models, data, settings = parse(
-        (ComparedModels, CompareArguments, GenerationArguments),
+    models, data, panel, settings = parse(
+        (ComparedModels, CompareArguments, JudgeArguments, GenerationArguments),
         argv,
         "unveil compare",
         DESCRIPTION,
@@ -59,110 +66,136 @@ def main(argv: Sequence[str]) -> None:
             "model_name_or_path": "model A (also as --model)",
             "against": "model B",
             "dataset_name": "prompts",
-            "judge": f"{HUMAN_RATINGS}, or module:attribute",
+            "judge": NAMES,
         },
     )
     configs = settings.configs()
     if data.null:
         settings.require_randomness("--null")
-    if data.output_dir:
-        require_empty(data.output_dir, data.overwrite)
-    judge = load_judge(data.judge)
+    folder = output_folder(data)
+    judges = load_judges(panel, data.judge_repeats)
     rows, source = read_prompts(data, None, settings.chat)
     names = {"A": str(models.model_name_or_path), "B": str(models.against)}
     loaded = {side: load_for_use(models, name) for side, name in names.items()}
-    ids = {side: prompt_ids(rows, source, data, *loaded[side]) for side in names}
-    places = [place for place in ids["A"] if place in ids["B"]]
-    if not places:
-        raise UserError(f"{source}: no prompt can be used by both models; correct the rows")
-
-    def sample(side: str, config: GenerationConfig) -> list[Answer]:
-        return answer(*loaded[side], {place: ids[side][place] for place in places}, settings, config)
-
-    answers = {side: [sample(side, config) for config in configs] for side in names}
+    places, answers = sample_all(rows, source, data, settings, configs, loaded, folder)
     seeds = [config.seed for config in configs]
-    results = {"A against B": judged(judge, rows, places, answers["A"], answers["B"], seeds)}
-    if data.null:
-        others = [sample("B", replace(config, seed=config.seed + len(configs))) for config in configs]
-        results["B against B"] = judged(judge, rows, places, answers["B"], others, seeds)
-    print_results(names, results)
-    if data.output_dir:
-        write_results(Path(data.output_dir), data, names, source, configs, results)
+    compared = Compared(names, source, configs, data.max_samples, origins(rows, places, seeds), vote=panel.judge_vote)
+    prompts = [as_text(rows[place]["prompt"]) for place in places]
+    for number, judge in enumerate(judges):
+        columns = chosen(data_columns(judge, data, rows), places)
+        compared.judgements.append(judge_samples(judge, prompts, answers["A"], answers["B"], columns))
+        if data.null:
+            compared.nulls.append(judge_samples(judge, prompts, answers["B"], answers["B again"], columns))
+        for repeat in range(1, data.judge_repeats):
+            again = judge_samples(
+                judge_again(panel, number, judge, repeat), prompts, answers["A"], answers["B"], columns
+            )
+            compared.repeats.setdefault(number, []).append(again)
+        if folder:
+            write_verdicts(folder, compared)
+    print_results(compared)
+    if folder:
+        write_results(folder, compared)
         print(f"saved in {data.output_dir}")
 
 
-def judged(
-    judge: Judge,
+def sample_all(
     rows: Dataset,
-    places: list[int],
-    answers_a: list[list[Answer]],
-    answers_b: list[list[Answer]],
-    seeds: list[int],
-) -> Comparison:
-    """All samples of all prompts; what answers the same prompt is one unit of evidence."""
-    prompts = [as_text(rows[place]["prompt"]) for place in places]
-    comparison = compare_answers(
-        judge,
-        prompts * len(seeds),
-        [answer.text for sample in answers_a for answer in sample],
-        [answer.text for sample in answers_b for answer in sample],
-    )
-    origins = [(rows[place]["example_id"], seed) for seed in seeds for place in places]
-    for row, (example_id, seed) in zip(comparison.rows, origins):
-        row.update(example_id=example_id, seed=seed)
-    return comparison
-
-
-def print_results(names: dict[str, str], results: dict[str, Comparison]) -> None:
-    """One line for each model, one row for each comparison."""
-    for side, name in names.items():
-        print(f"{side}: {name}")
-    table = Table("", "win rate", "95 % interval", "wins", "ties", "losses", "prompts", "words", "length ratio")
-    for title, result in results.items():
-        rate = result.win_rate
-        table.add_row(
-            title,
-            f"{rate.rate:.3f}",
-            f"{rate.low:.3f} to {rate.high:.3f}",
-            *[str(count) for count in (rate.wins, rate.ties, rate.losses, rate.n)],
-            f"{result.mean_length_a:.1f} / {result.mean_length_b:.1f}",
-            "-" if result.length_ratio is None else f"{result.length_ratio:.2f}",
-        )
-    Console(width=118).print(table)
-    first = next(iter(results.values()))
-    print(first.describe())
-
-
-def write_results(
-    folder: Path,
-    data: CompareArguments,
-    names: dict[str, str],
     source: str,
+    data: CompareArguments,
+    settings: GenerationArguments,
     configs: list[GenerationConfig],
-    results: dict[str, Comparison],
-) -> None:
-    """`compare.json` with everything that made the numbers, `comparisons.jsonl` with every pair of answers."""
-    first = results["A against B"]
-    null = results.get("B against B")
-    summary: dict[str, Any] = {
-        "model": names["A"],
-        "against": names["B"],
-        "data": source,
-        "judge": first.judge,
-        "results": {
-            "adjusted_win_rate": first.win_rate.rate,
-            "interval": [first.win_rate.low, first.win_rate.high],
-            "null_win_rate": null.win_rate.rate if null else None,
-            "length_ratio": first.length_ratio,
-        },
-        "comparison": first.summary(),
-        "null": null.summary() if null else None,
-        "generation": asdict(configs[0]) | {"num_samples": len(configs)},
-        "max_samples": data.max_samples,
-        "versions": versions(),
-    }
-    write_rows(folder / "comparisons.jsonl", first.rows)
-    (folder / "null_comparisons.jsonl").unlink(missing_ok=True)
-    if null:
-        write_rows(folder / "null_comparisons.jsonl", null.rows)
-    write_json(folder / "compare.json", summary)
+    loaded: dict[str, tuple[Denoiser, PreTrainedTokenizerBase]],
+    folder: Path | None,
+) -> tuple[list[int], dict[str, list[list[Answer]]]]:
+    """Places of the prompts that both models can use, and the answers of A, of B, and (for the null) of B again."""
+    ids = {side: prompt_ids(rows, source, data, *loaded[side]) for side in loaded}
+    places = [place for place in ids["A"] if place in ids["B"]]
+    if not places:
+        raise UserError(f"{source}: no prompt can be used by both models; correct the rows")
+    fingerprint = fingerprint_of_answers(loaded, settings, configs[0], data.max_prompt_length) if folder else {}
+    kept = KeptAnswers(folder, fingerprint, data.resume)
+
+    def sample(side: str, config: GenerationConfig) -> list[Answer]:
+        return kept.complete(
+            side,
+            config.seed,
+            {place: ids[side][place] for place in places},
+            {place: int(rows[place]["example_id"]) for place in places},
+            lambda part: answer(*loaded[side], part, settings, config),
+            at_once=max(32, 2 * settings.tokens_per_batch // settings.gen_length),
+        )
+
+    answers = {side: [sample(side, config) for config in configs] for side in loaded}
+    if data.null:
+        answers["B again"] = [sample("B", replace(config, seed=config.seed + len(configs))) for config in configs]
+    if kept.reused:
+        print(f"{kept.reused} answers were in {folder} already")
+    return places, answers
+
+
+def output_folder(data: CompareArguments) -> Path | None:
+    """Where results go; refused if something is there that was not meant to be used or replaced."""
+    if data.resume and not data.output_dir:
+        raise UserError("--resume: there is nothing to go on with; give --output_dir")
+    if data.resume and data.overwrite:
+        raise UserError("--resume and --overwrite: one keeps what the other replaces; give one of them")
+    if not data.output_dir:
+        return None
+    folder = Path(data.output_dir)
+    if (folder / ANSWERS).is_file() and not (data.resume or data.overwrite):
+        raise UserError(
+            f"--output_dir {folder}: holds answers already; give --resume to use them again, --overwrite to replace "
+            "them, or another folder"
+        )
+    if not (data.resume and (folder / ANSWERS).is_file()):
+        require_empty(folder, data.overwrite)
+    return folder
+
+
+def load_judges(panel: JudgeArguments, repeats: int) -> list[Judge]:
+    """The judges that were named, each under a name of its own."""
+    if repeats < 1:
+        raise UserError(f"--judge_repeats {repeats}: at least 1 is needed")
+    judges = panel.load_all()
+    vote: Any = panel.judge_vote
+    Panel(judges, vote)  # refuses an unknown vote before any work
+    known: dict[str, str] = {}
+    for flag, judge in zip(panel.judge or [], judges):
+        if known.setdefault(judge.name, flag) != flag:
+            raise UserError(
+                f"--judge {flag}: calls itself {judge.name!r} as --judge {known[judge.name]} does; give them names of "
+                "their own"
+            )
+    return judges
+
+
+def judge_again(panel: JudgeArguments, number: int, judge: Judge, repeat: int) -> Judge:
+    """The judge to ask once more; an endpoint is sent another seed, or its cache would give the same words again."""
+    flag = (panel.judge or [])[number]
+    if flag.partition(":")[0] != "openai":
+        return judge
+    return replace(panel, judge=[flag], judge_seed=(panel.judge_seed or 0) + repeat).load()
+
+
+def chosen(columns: Columns | None, places: list[int]) -> Columns | None:
+    """The values of the rows that are asked about."""
+    return columns and {name: [values[place] for place in places] for name, values in columns.items()}
+
+
+def judge_samples(
+    judge: Judge, prompts: list[str], a: list[list[Answer]], b: list[list[Answer]], columns: Columns | None
+) -> Judgement:
+    """All samples of all prompts; what answers the same prompt is one unit of evidence."""
+    return judge_answers(
+        judge,
+        prompts * len(a),
+        [answer.text for sample in a for answer in sample],
+        [answer.text for sample in b for answer in sample],
+        columns and {name: list(values) * len(a) for name, values in columns.items()},
+    )
+
+
+def origins(rows: Dataset, places: list[int], seeds: list[int]) -> list[dict[str, int]]:
+    """Which row and seed each comparison is about, in the order of `judge_samples`."""
+    return [{"example_id": rows[place]["example_id"], "seed": seed} for seed in seeds for place in places]

@@ -19,7 +19,7 @@ from unveil.demo.recipe import Recipe, Split
 from unveil.demo.results import Evidence, Judged, Results, summarise
 from unveil.demo.reviews import prompts
 from unveil.errors import UserError
-from unveil.judging import RatingJudge, adjusted_win_rate
+from unveil.judging import RatingJudge, comparison_of, judge_answers
 from unveil.models import Denoiser
 
 
@@ -60,11 +60,9 @@ def judged(asked: list[str], answers: Answers, others: Answers) -> Judged:
     """Both sets of answers through the judge fitted to human ratings, which reads prompt and answer as one text."""
     ratings = human_rating_judge()
     judge = RatingJudge(ratings.name, lambda texts: ratings.score(texts), ratings.tie_margin, reads="prompt_and_answer")
-    verdicts = judge.compare(asked, answers.texts, others.texts)
-    outcomes = np.array([verdict.outcome for verdict in verdicts])
-    return Judged(
-        adjusted_win_rate(outcomes, asked), outcomes, judge.rate(asked, answers.texts), judge.rate(asked, others.texts)
-    )
+    judgement = judge_answers(judge, asked, answers.texts, others.texts)
+    outcomes = np.array([verdict.outcome for verdict in judgement.verdicts])
+    return Judged(comparison_of(judgement), outcomes, judge.rate(asked, answers.texts), judge.rate(asked, others.texts))
 
 
 def experiment(

@@ -24,7 +24,7 @@ def headline(results: Results, shuffled: bool) -> list[Finding]:
     null_low, null_high = results.null_interval
     film, product = results.nelbo["film"], results.nelbo["product"]
     wanted = "control with shuffled thumbs: near 0.5" if shuffled else "above 0.5 if people's taste was learned"
-    return [
+    findings = [
         Finding(
             "win rate, aligned against base",
             f"{results.adjusted_win_rate:.3f}  [{low:.3f}, {high:.3f}]",
@@ -74,6 +74,13 @@ def headline(results: Results, shuffled: bool) -> list[Finding]:
             None,
         ),
     ]
+    if results.length_controlled_win_rate is not None and results.length_controlled_interval is not None:
+        low, high = results.length_controlled_interval
+        value = f"{results.length_controlled_win_rate:.3f}  [{low:.3f}, {high:.3f}]"
+        findings.insert(
+            1, Finding("the same at equal lengths", value, "without what longer answers gain or lose", None)
+        )
+    return findings
 
 
 def _relative(change: float, standard_error: float) -> str:

@@ -9,7 +9,7 @@ from sklearn.metrics import roc_auc_score
 
 from unveil.demo.answers import Answers
 from unveil.demo.heldout import NelboChange
-from unveil.judging import WinRate
+from unveil.judging import Comparison, WinRate
 
 
 @dataclass(frozen=True)
@@ -22,6 +22,8 @@ class Results:
     length_ratio: tokens per answer, aligned over base. reward_up, reward_down: mean margin r = B_aligned - B_base of
     held-out texts that people liked and disliked, nats per answer (not multiplied by beta). auc: how often a liked
     text has the larger margin. nelbo: every held-out set. seconds: wall time of the whole run.
+    p_value: exact sign test of the win rate. length_controlled_win_rate: what it would be at equal lengths (in words).
+    minimum_detectable_difference: of the win rate from 0.5, with so many prompts and power 0.8.
     """
 
     adjusted_win_rate: float
@@ -42,6 +44,10 @@ class Results:
     mean_length: dict[str, float]
     distinct_bigrams: dict[str, float]
     nelbo: dict[str, NelboChange]
+    p_value: float | None = None
+    length_controlled_win_rate: float | None = None
+    length_controlled_interval: tuple[float, float] | None = None
+    minimum_detectable_difference: float | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, ready for JSON."""
@@ -52,10 +58,15 @@ class Results:
 class Judged:
     """A comparison of two sets of answers: outcomes for the first (1, 1/2, 0) and the ratings of both, `[N]`."""
 
-    win_rate: WinRate
+    comparison: Comparison
     outcomes: NDArray[np.float64]
     ratings: NDArray[np.float64]
     other_ratings: NDArray[np.float64]
+
+    @property
+    def win_rate(self) -> WinRate:
+        """Wins + half ties of the first, with its interval."""
+        return self.comparison.win_rate
 
 
 @dataclass(frozen=True)
@@ -78,6 +89,7 @@ class Evidence:
 def summarise(evidence: Evidence, nelbo: dict[str, NelboChange], seconds: float) -> Results:
     """The numbers of a run from its evidence."""
     found, null = evidence.against_base.win_rate, evidence.against_itself.win_rate
+    control = evidence.against_base.comparison.length_controlled
     margins, thumbs = evidence.margins, evidence.thumbs
     return Results(
         adjusted_win_rate=found.rate,
@@ -98,4 +110,8 @@ def summarise(evidence: Evidence, nelbo: dict[str, NelboChange], seconds: float)
         mean_length={"base": evidence.base.mean_length, "aligned": evidence.aligned.mean_length},
         distinct_bigrams={"base": evidence.base.distinct_bigrams, "aligned": evidence.aligned.distinct_bigrams},
         nelbo=nelbo,
+        p_value=evidence.against_base.comparison.sign.p_value,
+        length_controlled_win_rate=control.rate,
+        length_controlled_interval=(control.low, control.high),
+        minimum_detectable_difference=evidence.against_base.comparison.minimum_detectable_difference,
     )

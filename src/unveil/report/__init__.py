@@ -2,16 +2,37 @@
 
 from unveil.report.dots import Dot, ratio_dots
 from unveil.report.figures import Interval, before_after, curves, histograms, interval_bars
-from unveil.report.page import Bullets, Gallery, Pairs, Paragraph, Picture, Samples, Section, SideBySide, Table, page
+from unveil.report.lines import Line, run_lines
+from unveil.report.page import (
+    Bullets,
+    Gallery,
+    Opinion,
+    Pairs,
+    Paragraph,
+    Picture,
+    Reading,
+    Readings,
+    Samples,
+    Section,
+    SideBySide,
+    Table,
+    page,
+)
+from unveil.report.rates import Rate, rate_dots
 
 __all__ = [
     "Bullets",
     "Dot",
     "Gallery",
     "Interval",
+    "Line",
+    "Opinion",
     "Pairs",
     "Paragraph",
     "Picture",
+    "Rate",
+    "Reading",
+    "Readings",
     "Samples",
     "Section",
     "SideBySide",
@@ -21,5 +42,7 @@ __all__ = [
     "histograms",
     "interval_bars",
     "page",
+    "rate_dots",
     "ratio_dots",
+    "run_lines",
 ]

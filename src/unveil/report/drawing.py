@@ -12,6 +12,8 @@ from matplotlib.figure import Figure
 BLUE, ORANGE, GREY = "#0072b2", "#d55e00", "#8a929c"
 INK, MUTED, GRID = "#1f2933", "#5b6570", "#e6e8eb"
 PALETTE = (BLUE, ORANGE, GREY)
+# For more things than three: the other colours of Okabe and Ito.
+MANY = (BLUE, ORANGE, "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#5b6570", "#a8761b")
 
 _WIDTH, _HEIGHT, _DPI = 5.4, 3.3, 170
 _STYLE: dict[Any, Any] = {

@@ -88,7 +88,39 @@ class Samples:
     rows: Sequence[SideBySide]
 
 
-Block = Paragraph | Bullets | Table | Pairs | Gallery | Samples
+@dataclass(frozen=True)
+class Opinion:
+    """What one judge says of a pair: its verdict in a word, and its reasons, each with a note of when it was given.
+
+    side: 0 or 1 for the answer that it prefers, None for neither.
+    """
+
+    judge: str
+    verdict: str
+    side: int | None
+    reasons: Sequence[tuple[str, str]] = ()
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A prompt, two answers to it and what judges say; `mark` says why it is worth reading."""
+
+    mark: str
+    prompt: str
+    answers: tuple[str, str]
+    opinions: Sequence[Opinion]
+
+
+@dataclass(frozen=True)
+class Readings:
+    """Pairs of answers to read, one after the other; texts keep their line breaks."""
+
+    kind: ClassVar[str] = "readings"
+    names: tuple[str, str]
+    items: Sequence[Reading]
+
+
+Block = Paragraph | Bullets | Table | Pairs | Gallery | Samples | Readings
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,143 @@
+"""Answers that `unveil compare` has sampled, kept in its output folder as they come: an interrupted run goes on.
+
+`answers.jsonl` has one line per answer; `answers_settings.json` says what answers depend on: the models' weights, their
+tokenizers and the settings of sampling. An answer is used again if all of that is the same and its prompt has the same
+tokens; nothing else may change under `--resume` (more prompts, samples or judges are welcome).
+"""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from transformers import PreTrainedTokenizerBase
+
+from unveil.cli.prompting import Answer, GenerationArguments
+from unveil.errors import UserError, name_rows
+from unveil.files import write_json, write_text
+from unveil.generation import GenerationConfig
+from unveil.models import Denoiser
+from unveil.training.digests import digest, digest_of_tokenizer, digest_of_weights, settings_of_model
+
+ANSWERS, SETTINGS = "answers.jsonl", "answers_settings.json"
+
+
+class Asked(NamedTuple):
+    """Which answer: of model `side`, to row `example_id`, with `seed`."""
+
+    side: str
+    seed: int
+    example_id: int
+
+
+class KeptAnswers:
+    """The answers in a folder (or, without one, in memory only)."""
+
+    def __init__(self, folder: Path | None, fingerprint: Mapping[str, Any], resume: bool) -> None:
+        self._answers: dict[Asked, tuple[str, Answer]] = {}
+        self._path = folder / ANSWERS if folder else None
+        self.reused = 0
+        if folder is None:
+            return
+        if resume and (folder / ANSWERS).exists():
+            _require_same(folder / SETTINGS, fingerprint)
+            self._answers = _read(folder / ANSWERS)
+        write_json(folder / SETTINGS, fingerprint)
+        write_text(folder / ANSWERS, "".join(_line(asked, *kept) for asked, kept in self._answers.items()))
+
+    def complete(
+        self,
+        side: str,
+        seed: int,
+        prompts: Mapping[int, list[int]],
+        example_ids: Mapping[int, int],
+        sample: Callable[[dict[int, list[int]]], list[Answer]],
+        at_once: int,
+    ) -> list[Answer]:
+        """Answers to all prompts (place -> token ids), in order; `sample` draws what is missing, `at_once` at a time.
+
+        Raises:
+            UserError: a kept answer is one to another prompt.
+        """
+        digests = {place: digest(ids) for place, ids in prompts.items()}
+        asked = {place: Asked(side, seed, example_ids[place]) for place in prompts}
+        known = [place for place in prompts if asked[place] in self._answers]
+        other = [example_ids[place] for place in known if self._answers[asked[place]][0] != digests[place]]
+        if other:
+            raise UserError(
+                f"{self._path}: row {name_rows(sorted(other))} had another prompt when it was answered; give the same "
+                "data and template, or leave --resume out and give --overwrite"
+            )
+        self.reused += len(known)
+        missing = [place for place in prompts if asked[place] not in self._answers]
+        for start in range(0, len(missing), at_once):
+            part = missing[start : start + at_once]
+            answers = sample({place: prompts[place] for place in part})
+            for place, answer in zip(part, answers, strict=True):
+                self._answers[asked[place]] = digests[place], answer
+            self._append([(asked[place], *self._answers[asked[place]]) for place in part])
+        return [self._answers[asked[place]][1] for place in prompts]
+
+    def _append(self, kept: Sequence[tuple[Asked, str, Answer]]) -> None:
+        if self._path is not None:
+            with self._path.open("a", encoding="utf-8") as file:
+                file.write("".join(_line(*one) for one in kept))
+
+
+def fingerprint_of_answers(
+    loaded: Mapping[str, tuple[Denoiser, PreTrainedTokenizerBase]],
+    settings: GenerationArguments,
+    config: GenerationConfig,
+    max_prompt_length: int | None,
+) -> dict[str, Any]:
+    """What answers depend on, beside their prompt and seed, part by part."""
+    parts: dict[str, Any] = {}
+    for side, (denoiser, tokenizer) in loaded.items():
+        model: Any = denoiser.model
+        parts[f"weights of model {side}"] = digest_of_weights(model, adapters=True)
+        parts[f"configuration of model {side}"] = digest(settings_of_model(model))
+        parts[f"tokenizer of model {side}"] = digest_of_tokenizer(tokenizer)
+    sampling = {name: value for name, value in asdict(config).items() if name != "seed"}
+    chosen = {"stop_tokens": settings.stop_tokens, "chat": settings.chat, "max_prompt_length": max_prompt_length}
+    return json.loads(json.dumps(parts | {"sampling": sampling | chosen}))
+
+
+def _require_same(path: Path, here: Mapping[str, Any]) -> None:
+    try:
+        there = json.loads(path.read_text(encoding="utf-8"))
+        sampling: dict[str, Any] = there["sampling"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path}: cannot be read; leave --resume out and give --overwrite to start anew") from error
+    other = [name for name in here if name != "sampling" and there.get(name) != here[name]]
+    names = dict.fromkeys([*sampling, *here["sampling"]])
+    other += [
+        f"{name} (was {sampling.get(name)}, is {here['sampling'].get(name)})"
+        for name in names
+        if sampling.get(name) != here["sampling"].get(name)
+    ]
+    if other:
+        raise UserError(
+            f"--resume: the answers in {path.parent} were made with other settings: {', '.join(other)}; give the same "
+            "ones, another --output_dir, or --overwrite instead of --resume"
+        )
+
+
+def _line(asked: Asked, prompt: str, answer: Answer) -> str:
+    row = {**asked._asdict(), "prompt_digest": prompt, "text": answer.text, "tokens": answer.tokens}
+    return json.dumps(row, ensure_ascii=False) + "\n"
+
+
+def _read(path: Path) -> dict[Asked, tuple[str, Answer]]:
+    """The whole lines of the file; a last one that was cut by a kill is left out."""
+    found = {}
+    for number, line in enumerate(path.read_bytes().split(b"\n")[:-1], start=1):
+        try:
+            row = json.loads(line)
+            asked = Asked(str(row["side"]), int(row["seed"]), int(row["example_id"]))
+            found[asked] = str(row["prompt_digest"]), Answer(str(row["text"]), int(row["tokens"]))
+        except (ValueError, KeyError, TypeError) as error:
+            raise UserError(
+                f"{path}, line {number}: is no answer; remove the line, or leave --resume out and give --overwrite"
+            ) from error
+    return found

@@ -1,0 +1,58 @@
+"""The figures that compare judges and runs."""
+
+import io
+
+import numpy as np
+import pytest
+from matplotlib.image import imread
+
+from unveil.report import Line, Rate, rate_dots, run_lines
+from unveil.report.drawing import MANY
+
+
+def pixels(png: bytes) -> np.ndarray:
+    """[height, width, 3] in 0..255."""
+    return (imread(io.BytesIO(png))[..., :3] * 255).round().astype(int)
+
+
+def count(png: bytes, colour: str) -> int:
+    """Pixels of exactly this colour."""
+    wanted = [int(colour[i : i + 2], 16) for i in (1, 3, 5)]
+    return int((pixels(png) == wanted).all(-1).sum())
+
+
+def test_every_judge_has_its_colour():
+    rates = [Rate("A against B", judge, 0.6, 0.55, 0.65) for judge in ("jo", "ann", "eve")]
+    png = rate_dots(rates)
+    assert all(count(png, colour) > 0 for colour in MANY[:3])
+    assert count(png, MANY[3]) == 0
+
+
+def test_a_wider_interval_has_more_ink_and_a_null_row_is_hollow():
+    rates = [Rate("A against B", "jo", 0.6, 0.58, 0.62), Rate("frame", "ann", 0.5, 0.3, 0.7)]
+    wide = [Rate("A against B", "jo", 0.6, 0.4, 0.7), rates[1]]
+    assert count(rate_dots(wide), MANY[0]) > count(rate_dots(rates), MANY[0])
+    hollow = [Rate("A against B", "jo", 0.6, 0.58, 0.62, hollow=True), rates[1]]
+    assert count(rate_dots(hollow), MANY[0]) < count(rate_dots(rates), MANY[0])
+
+
+def test_more_rows_make_a_taller_figure():
+    one = rate_dots([Rate("a", "jo", 0.5, 0.4, 0.6)])
+    three = rate_dots([Rate(row, "jo", 0.5, 0.4, 0.6) for row in "abc"])
+    assert pixels(three).shape[0] > pixels(one).shape[0]
+    assert pixels(three).shape[1] == pixels(one).shape[1]
+
+
+def test_the_same_run_has_one_colour_for_both_kinds():
+    steps = list(range(30))
+    lines = [Line("kto", kind, steps, [sign * step for step in steps]) for kind, sign in (("up", 1), ("down", -1))]
+    both = run_lines(lines, axis="nats")
+    assert count(both, MANY[0]) > count(run_lines(lines[:1], axis="nats"), MANY[0]) > 0
+    assert count(both, MANY[1]) == 0
+    two = run_lines([lines[0], Line("vrpo", "up", steps, steps)], axis="nats")
+    assert count(two, MANY[1]) > 0
+
+
+@pytest.mark.parametrize("values", [[0.5], [0.5, 0.7]])
+def test_a_run_with_few_logs_is_drawn(values):
+    assert count(run_lines([Line("kto", "up", list(range(len(values))), values)], axis="nats"), MANY[0]) > 0
