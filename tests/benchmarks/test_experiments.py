@@ -99,10 +99,11 @@ def test_kto_mix_compares_objectives_on_the_same_pairs(tmp_path, capsys):
         (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     base = Path(__file__).parents[2] / "src/unveil/demo/assets/base"
     flags = ["--data", str(tmp_path), "--output_dir", str(tmp_path / "out"), "--base", str(base), "--quick"]
-    assert kto_mix.main([*flags, "--train_pairs", "8", "--objective", "vrpo", "kto"]) == 0
+    assert kto_mix.main([*flags, "--train_pairs", "8", "--objective", "vrpo", "kto", "--bag_of_words"]) == 0
     printed = last_line(capsys.readouterr().out)
-    assert [run["objective"] for run in printed["runs"]] == ["vrpo", "kto"]
-    assert set(printed["accuracy"]) == {"vrpo", "kto"}
+    assert [run["objective"] for run in printed["runs"]] == ["vrpo", "kto", "bag of words"]
+    assert set(printed["accuracy"]) == {"vrpo", "kto", "bag of words"}
+    assert printed["accuracy"]["bag of words"] == 1  # one word tells the halves apart
     kept = sum(
         len((tmp_path / "out/seed-0" / name).read_text().splitlines()) for name in ("train.jsonl", "heldout.jsonl")
     )
