@@ -14,9 +14,7 @@ repeated. The last line printed is one JSON object.
 """
 
 import argparse
-import json
 import sys
-import time
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
@@ -28,27 +26,25 @@ from transformers.utils import logging
 
 from benchmarks.figures import crosses
 from benchmarks.intervals import Estimate, crossed
-from benchmarks.measuring import machine, progress, table
+from benchmarks.measuring import progress, table
 from benchmarks.pair_training import (
     CANVAS,
     Settings,
     correct,
     margins,
-    one_thread,
     responses,
     shipped_base,
     surrogates,
     trained,
 )
 from benchmarks.review_pairs import ReviewPair, length_biased, review_pairs
-from benchmarks.runs import Job, Record, run_all
+from benchmarks.runs import Job, Record, experiment, run_all
 from unveil.demo.answers import Answers, sample
 from unveil.demo.experiment import judged
 from unveil.demo.order import in_hash_order
 from unveil.demo.recipe import Recipe
 from unveil.demo.reviews import prompts
-from unveil.errors import UserError
-from unveil.files import write_bytes, write_json
+from unveil.files import write_bytes
 from unveil.models import Denoiser
 
 OBJECTIVES = ("dpo", "ld_dpo", "simpo", "kto")
@@ -252,19 +248,7 @@ def report(args: argparse.Namespace, found: dict[str, list[Record]]) -> dict[str
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse, run, print."""
     args = arguments(argv)
-    started = time.perf_counter()
-    logging.disable_progress_bar()
-    if args.jobs == 1:
-        one_thread()
-    try:
-        found = report(args, records_of(args))
-    except UserError as error:
-        print(f"benchmarks.length_bias: error: {error}", file=sys.stderr)
-        return 2
-    found |= {"machine": machine(), "seconds": time.perf_counter() - started}
-    write_json(args.output_dir / "results.json", found)
-    print(json.dumps(found))
-    return 0
+    return experiment("length_bias", args, lambda: report(args, records_of(args)))
 
 
 if __name__ == "__main__":

@@ -15,9 +15,7 @@ repeated. The last line printed is one JSON object.
 """
 
 import argparse
-import json
 import sys
-import time
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
@@ -29,21 +27,19 @@ from transformers.utils import logging
 
 from benchmarks.figures import crosses
 from benchmarks.intervals import Estimate, crossed
-from benchmarks.measuring import machine, progress, table
+from benchmarks.measuring import progress, table
 from benchmarks.pair_training import (
     Settings,
     correct,
     margins,
-    one_thread,
     responses,
     shipped_base,
     surrogates,
     trained,
 )
 from benchmarks.review_pairs import review_pairs
-from benchmarks.runs import Record, run_all
-from unveil.errors import UserError
-from unveil.files import write_bytes, write_json
+from benchmarks.runs import Record, experiment, run_all
+from unveil.files import write_bytes
 
 SURROGATES = ("elbo", "mix", "eubo", "holder")
 FIGURE = "negative_surrogate.png"
@@ -169,19 +165,7 @@ def report(args: argparse.Namespace, gains: dict[tuple[str, str], np.ndarray]) -
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse, run, print."""
     args = arguments(argv)
-    started = time.perf_counter()
-    logging.disable_progress_bar()
-    if args.jobs == 1:
-        one_thread()
-    try:
-        found = report(args, gains_of(args))
-    except UserError as error:
-        print(f"benchmarks.negative_surrogate: error: {error}", file=sys.stderr)
-        return 2
-    found |= {"machine": machine(), "seconds": time.perf_counter() - started}
-    write_json(args.output_dir / "results.json", found)
-    print(json.dumps(found))
-    return 0
+    return experiment("negative_surrogate", args, lambda: report(args, gains_of(args)))
 
 
 if __name__ == "__main__":

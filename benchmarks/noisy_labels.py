@@ -16,7 +16,6 @@ seeds. Finished runs are kept in `runs.jsonl` and not repeated. The last line pr
 import argparse
 import json
 import sys
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cache
@@ -28,21 +27,19 @@ from transformers.utils import logging
 
 from benchmarks.figures import lines_with_bands
 from benchmarks.intervals import Estimate, crossed
-from benchmarks.measuring import machine, progress, table
+from benchmarks.measuring import progress, table
 from benchmarks.pair_training import (
     Settings,
     correct,
     margins,
-    one_thread,
     responses,
     shipped_base,
     surrogates,
     trained,
 )
 from benchmarks.review_pairs import flipped, review_pairs
-from benchmarks.runs import Job, Record, run_all
-from unveil.errors import UserError
-from unveil.files import write_bytes, write_json
+from benchmarks.runs import Job, Record, experiment, run_all
+from unveil.files import write_bytes
 
 OBJECTIVES = ("dpo", "cdpo", "rdpo", "adpo", "kto")
 TOLD_THE_RATE = ("cdpo", "rdpo")
@@ -197,19 +194,7 @@ def report(args: argparse.Namespace, outcomes: Outcomes, records: Sequence[Recor
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse, run, print."""
     args = arguments(argv)
-    started = time.perf_counter()
-    logging.disable_progress_bar()
-    if args.jobs == 1:
-        one_thread()
-    try:
-        found = report(args, *outcomes_of(args))
-    except UserError as error:
-        print(f"benchmarks.noisy_labels: error: {error}", file=sys.stderr)
-        return 2
-    found |= {"machine": machine(), "seconds": time.perf_counter() - started}
-    write_json(args.output_dir / "results.json", found)
-    print(json.dumps(found))
-    return 0
+    return experiment("noisy_labels", args, lambda: report(args, *outcomes_of(args)))
 
 
 if __name__ == "__main__":

@@ -1,28 +1,53 @@
-"""Many runs over worker processes, each kept on disk as soon as it is finished.
+"""Experiments of many runs over worker processes, each run kept on disk as soon as it is finished.
 
 `runs.jsonl` in the output folder has one line per finished run: its name, its settings, what it gave. A run whose name
 and settings are there is not done again, so a command that was interrupted goes on where it stopped, and a command
 with more seeds adds to what there is. Runs with other settings stay in the file and are not used.
 """
 
+import argparse
 import json
 import multiprocessing
 import os
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
-from benchmarks.measuring import progress
+from transformers.utils import logging
+
+from benchmarks.measuring import machine, progress
 from benchmarks.pair_training import one_thread
 from unveil.errors import UserError
+from unveil.files import write_json
 
 FILE = "runs.jsonl"
 
 Job = Mapping[str, Any]
 """A name (objective, flip rate, seed, ...) and the settings of a run: plain values, ready for JSON."""
 Record = dict[str, Any]
+
+
+def experiment(name: str, args: argparse.Namespace, report: Callable[[], Record]) -> int:
+    """Run `report`, which prints tables and gives the figures; write and print them as JSON. Returns the exit code.
+
+    args: has `jobs` and `output_dir`.
+    """
+    started = time.perf_counter()
+    logging.disable_progress_bar()
+    if args.jobs == 1:
+        one_thread()
+    try:
+        found = report()
+    except UserError as error:
+        print(f"benchmarks.{name}: error: {error}", file=sys.stderr)
+        return 2
+    found |= {"machine": machine(), "seconds": time.perf_counter() - started}
+    write_json(args.output_dir / "results.json", found)
+    print(json.dumps(found))
+    return 0
 
 
 def finished(folder: Path) -> list[Record]:

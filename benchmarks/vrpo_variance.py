@@ -21,7 +21,6 @@ import argparse
 import hashlib
 import json
 import sys
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
@@ -34,13 +33,13 @@ from torch.nn.functional import softplus
 from transformers.utils import logging
 
 from benchmarks.intervals import Estimate, crossed, ratio
-from benchmarks.measuring import machine, progress, table
-from benchmarks.pair_training import Settings, one_thread, responses, shipped_base, trained
+from benchmarks.measuring import progress, table
+from benchmarks.pair_training import Settings, responses, shipped_base, trained
 from benchmarks.review_pairs import review_pairs
-from benchmarks.runs import Job, Record, run_all
+from benchmarks.runs import Job, Record, experiment, run_all
 from unveil.draws import Plan, plan
 from unveil.errors import UserError
-from unveil.files import replace_folder, write_json
+from unveil.files import replace_folder
 from unveil.likelihood import Response, build_rows, combine, micro_batches, row_values, score
 from unveil.models import Denoiser, load_denoiser_model
 
@@ -296,19 +295,7 @@ def report(args: argparse.Namespace, found: Mapping[str, Mapping[str, np.ndarray
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse, run, print."""
     args = arguments(argv)
-    started = time.perf_counter()
-    logging.disable_progress_bar()
-    if args.jobs == 1:
-        one_thread()
-    try:
-        found = report(args, variances(args))
-    except UserError as error:
-        print(f"benchmarks.vrpo_variance: error: {error}", file=sys.stderr)
-        return 2
-    found |= {"machine": machine(), "seconds": time.perf_counter() - started}
-    write_json(args.output_dir / "results.json", found)
-    print(json.dumps(found))
-    return 0
+    return experiment("vrpo_variance", args, lambda: report(args, variances(args)))
 
 
 if __name__ == "__main__":
