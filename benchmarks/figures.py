@@ -5,11 +5,10 @@ from collections.abc import Mapping, Sequence
 from matplotlib.ticker import PercentFormatter
 
 from benchmarks.intervals import Estimate
-from unveil.report.drawing import BLUE, GREY, INK, MUTED, ORANGE, drawing
+from unveil.report.drawing import MANY, MUTED, drawing
 
-# Okabe and Ito's colours, told apart by colour-blind eyes too; the markers help on paper.
-COLOURS = (BLUE, ORANGE, "#009e73", "#cc79a7", "#e69f00", GREY)
-MARKERS = ("o", "s", "^", "D", "v", "P")
+# Markers tell the names apart on paper.
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 
 
 def lines_with_bands(
@@ -19,7 +18,7 @@ def lines_with_bands(
     with drawing() as picture:
         axes = picture.axes
         axes.axhline(even, color=MUTED, linewidth=1)
-        for (name, estimates), colour, marker in zip(series.items(), COLOURS, MARKERS):
+        for (name, estimates), colour, marker in zip(series.items(), MANY, MARKERS):
             values = [estimate.value for estimate in estimates]
             axes.fill_between(places, [e.low for e in estimates], [e.high for e in estimates], color=colour, alpha=0.1)
             axes.plot(places, values, color=colour, marker=marker, markersize=4.5, linewidth=1.8, label=name)
@@ -40,16 +39,17 @@ def crosses(
         axes.axvline(x_base, color=MUTED, linewidth=1)
         axes.axhline(y_even, color=MUTED, linewidth=1)
         axes.annotate(
-            "base", (x_base, 1), (0, 3), xycoords=("data", "axes fraction"), textcoords="offset points", ha="center",
+            "base", (x_base, 0), (-3, 4), xycoords=("data", "axes fraction"), textcoords="offset points", ha="right",
             color=MUTED, fontsize=8.5,
         )  # fmt: skip
-        for (name, (x, y)), colour, marker in zip(points.items(), COLOURS, MARKERS):
+        for (name, (x, y)), colour, marker in zip(points.items(), MANY, MARKERS):
             axes.errorbar(
                 x.value, y.value, xerr=[[x.value - x.low], [x.high - x.value]],
                 yerr=[[y.value - y.low], [y.high - y.value]], color=colour, marker=marker, capsize=3, linewidth=1.4,
+                label=name,
             )  # fmt: skip
-            axes.annotate(name, (x.value, y.value), (6, 6), textcoords="offset points", color=INK)
         axes.margins(0.12)
+        axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=len(points), borderaxespad=0.2, handlelength=1.4)
         axes.set_xlabel(x_axis)
         axes.set_ylabel(y_axis)
         return picture.png()

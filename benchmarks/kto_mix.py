@@ -6,11 +6,12 @@
 shipped base, which has read short reviews only, is first fine-tuned without labels on the texts of the training pairs
 (`unveil sft`, once per seed), then every objective starts from it (`unveil train`); all commands are printed. A step
 sees 32 answers whatever the objective: 32 thumbs or 16 pairs. `vrpo` is as published: 8 independent draws, beta 0.2,
-0.05 SFT; the others take 4 draws of the default design and beta 0.1. `--num_draws` gives all the same number.
+0.05 SFT, 60 steps; `kto` takes 2 draws of the default design, beta 0.5 and 120 steps, half of vrpo's forward passes.
+`--num_draws`, `--beta` (not of vrpo) and `--steps` give all objectives the same.
 
 Prompts keep their last 24 tokens and answers their first 56: the base is small, and its margins of longer answers are
-mostly noise. These lengths, the learning rate and the number of steps were chosen on 150 of the 600 training pairs of
-seed 0 (trained on the other 450), not on held-out pairs. Pairs whose answers are the same there (row 213 is one text
+mostly noise. Lengths, learning rate, steps, draws and beta were chosen on 150 of the 600 training pairs of a seed
+(trained on the other 450), not on held-out pairs. Pairs whose answers are the same there (row 213 is one text
 twice) are left out. The accuracy is the share of held-out pairs whose chosen answer has the larger margin; the
 interval is Wilson's, 95 %. `--bag_of_words` adds what a logistic regression on the words of the same thumbs reaches
 (TF-IDF, C = 1, the answers as far as the models read them): how much these few pairs hold. The last line printed is one
@@ -24,7 +25,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from sklearn.feature_extraction.text import TfidfVectorizer
@@ -36,11 +37,25 @@ from unveil.files import write_text
 from unveil.models import load_tokenizer
 
 TRAIN_PAIRS = 600
-OBJECTIVES = ("kto", "vrpo", "dpo")
 ANSWERS_PER_STEP = 32
 MAX_LENGTH, MAX_PROMPT_LENGTH = 80, 24
-VRPO_DRAWS, DRAWS = 8, 4
 BAG_OF_WORDS = "bag of words"
+
+
+class Setting(NamedTuple):
+    """What an objective is trained with; beta None: the recipe's own."""
+
+    steps: int
+    num_draws: int
+    draw_design: str
+    beta: float | None
+
+
+OBJECTIVES = {
+    "kto": Setting(120, 2, "quadratic_tiling", 0.5),
+    "vrpo": Setting(60, 8, "iid", None),
+    "dpo": Setting(60, 4, "quadratic_tiling", 0.1),
+}
 
 
 def read_pairs(folder: Path) -> list[dict[str, str]]:
@@ -104,11 +119,15 @@ def wilson(rate: float, count: int) -> tuple[float, float]:
     return centre - half, centre + half
 
 
-def draws_of(args: argparse.Namespace, objective: str) -> list[str]:
-    """The draws of training: VRPO as published, or as given."""
-    if args.num_draws is None and objective == "vrpo":
-        return ["--num_draws", str(VRPO_DRAWS), "--draw_design", "iid"]
-    return ["--num_draws", str(args.num_draws or DRAWS)]
+def setting_of(args: argparse.Namespace, objective: str) -> Setting:
+    """The objective's own setting, or as given."""
+    own = OBJECTIVES[objective]
+    return Setting(
+        args.steps or own.steps,
+        args.num_draws or own.num_draws,
+        own.draw_design,
+        own.beta if args.beta is None or own.beta is None else args.beta,
+    )
 
 
 def one_seed(args: argparse.Namespace, seed: int) -> list[dict[str, Any]]:
@@ -151,12 +170,14 @@ def one_objective(
     """Align by one objective and measure."""
     aligned = output / objective
     batch = ANSWERS_PER_STEP if objective == "kto" else ANSWERS_PER_STEP // 2
-    beta = [] if objective == "vrpo" else ["--beta", "0.1"]
+    setting = setting_of(args, objective)
+    beta = [] if setting.beta is None else ["--beta", f"{setting.beta:g}"]
     run(
         ["train", "--objective", objective, "--model_name_or_path", str(output / "base"), "--dataset_name", train,
-         "--eval_dataset_name", held_out, "--output_dir", str(aligned), "--max_steps", str(args.steps),
+         "--eval_dataset_name", held_out, "--output_dir", str(aligned), "--max_steps", str(setting.steps),
          "--per_device_train_batch_size", str(batch), "--per_device_eval_batch_size", str(2 * batch),
-         "--learning_rate", f"{args.learning_rate:g}", *beta, *draws_of(args, objective),
+         "--learning_rate", f"{args.learning_rate:g}", *beta,
+         "--num_draws", str(setting.num_draws), "--draw_design", setting.draw_design,
          "--eval_num_draws", str(args.eval_num_draws), "--logging_steps", "20", "--eval_strategy", "no", *shared]
     )  # fmt: skip
     results = json.loads((aligned / "run.json").read_text())["results"]
@@ -178,13 +199,14 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--base", default="src/unveil/demo/assets/base", help="model to start from")
     parser.add_argument("--objective", nargs="+", choices=OBJECTIVES, default=["kto"], help="one or several")
     parser.add_argument("--learning_rate", type=float, default=1e-4, help="of every objective (default: 1e-4)")
-    parser.add_argument("--num_draws", type=int, help="draws per answer (default: 4, and 8 iid ones for vrpo)")
+    parser.add_argument("--num_draws", type=int, help="draws per answer (default: each objective's)")
+    parser.add_argument("--beta", type=float, help="of kto and dpo (default: each objective's)")
     parser.add_argument("--eval_num_draws", type=int, default=32, help="draws per held-out answer")
     parser.add_argument(
         "--train_pairs", type=int, default=TRAIN_PAIRS, help="pairs to train on; the others are held out"
     )
     parser.add_argument("--sft_steps", type=int, default=400)
-    parser.add_argument("--steps", type=int, default=60)
+    parser.add_argument("--steps", type=int, help="optimizer steps (default: each objective's)")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--bag_of_words", action="store_true", help="also a classifier of words on the same pairs")
     parser.add_argument("--quick", action="store_true", help="two steps: checks that it works, no figures")
