@@ -48,6 +48,8 @@ FIGURE = "noisy_labels.png"
 
 Outcomes = dict[tuple[str, float], np.ndarray]
 """By objective and flip rate: 1 where the true preference was found, `[seeds, held-out pairs]`."""
+Margins = dict[tuple[str, float], np.ndarray]
+"""By objective and flip rate: r = B_policy - B_base of (chosen, rejected), nats, `[seeds, held-out pairs, 2]`."""
 
 
 def job_of(objective: str, rate: float, seed: int, split: str, held_out: int | None, settings: Settings) -> Job:
@@ -117,7 +119,7 @@ def settings_of(args: argparse.Namespace) -> tuple[Settings, int | None]:
     return replace(settings, steps=2, pairs_per_step=4, num_draws=1, eval_draws=1, train_pairs=16), 12
 
 
-def outcomes_of(args: argparse.Namespace) -> tuple[Outcomes, list[Record]]:
+def margins_of(args: argparse.Namespace) -> tuple[Margins, list[Record]]:
     """Run everything that is not on disk."""
     settings, count = settings_of(args)
     cells = [(o, rate) for o in args.objectives for rate in args.rates]
@@ -129,7 +131,7 @@ def outcomes_of(args: argparse.Namespace) -> tuple[Outcomes, list[Record]]:
 
     def of(objective: str, rate: float, seed: int) -> np.ndarray:
         record = by_job[json.dumps(jobs[objective, rate, seed], sort_keys=True)]
-        return correct(np.array(record["margins"]))
+        return np.array(record["margins"])
 
     return {cell: np.stack([of(*cell, seed) for seed in args.seeds]) for cell in cells}, records
 
@@ -158,8 +160,9 @@ def in_words(gaps: Mapping[tuple[str, float], Estimate]) -> list[str]:
     return lines
 
 
-def report(args: argparse.Namespace, outcomes: Outcomes, records: Sequence[Record]) -> dict[str, Any]:
+def report(args: argparse.Namespace, found: Margins, records: Sequence[Record]) -> dict[str, Any]:
     """Print the tables, draw the figure, return what the last line shows."""
+    outcomes = {cell: np.stack([correct(one) for one in margins_SP2]) for cell, margins_SP2 in found.items()}
     accuracy = {cell: crossed(values) for cell, values in outcomes.items()}
     gaps = differences(outcomes)
     pairs = next(iter(outcomes.values())).shape[1]
@@ -172,6 +175,9 @@ def report(args: argparse.Namespace, outcomes: Outcomes, records: Sequence[Recor
         print("minus that of dpo:\n")
         table(head, [[o, *(gaps[o, r].text(signed=True) for r in args.rates)] for o in names])
         print("\n".join(in_words(gaps)))
+    gained = {cell: tuple(margins_SP2.mean((0, 1)).tolist()) for cell, margins_SP2 in found.items()}
+    print("\nELBO gained by chosen / rejected held-out answers, nats, means:\n")
+    table(head, [[o, *("{:+.1f} / {:+.1f}".format(*gained[o, r]) for r in args.rates)] for o in args.objectives])
     series = {o: [accuracy[o, rate] for rate in args.rates] for o in args.objectives}
     picture = lines_with_bands(
         args.rates, series, x_axis="training pairs with the wrong preference",
@@ -181,6 +187,9 @@ def report(args: argparse.Namespace, outcomes: Outcomes, records: Sequence[Recor
     print(f"\nfigure: {args.output_dir / FIGURE}")
     return {
         "accuracy": [{"objective": o, "flipped": r, **accuracy[o, r]._asdict()} for o, r in accuracy],
+        "gained": [
+            {"objective": o, "flipped": r, "chosen": up, "rejected": down} for (o, r), (up, down) in gained.items()
+        ],
         "minus_dpo": [{"objective": o, "flipped": r, **gap._asdict()} for (o, r), gap in gaps.items()],
         "held_out_pairs": pairs,
         "seeds": args.seeds,
@@ -194,7 +203,7 @@ def report(args: argparse.Namespace, outcomes: Outcomes, records: Sequence[Recor
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse, run, print."""
     args = arguments(argv)
-    return experiment("noisy_labels", args, lambda: report(args, *outcomes_of(args)))
+    return experiment("noisy_labels", args, lambda: report(args, *margins_of(args)))
 
 
 if __name__ == "__main__":
