@@ -32,7 +32,7 @@ from typing import Any
 import torch
 from transformers.utils import logging
 
-from benchmarks.figures import crosses
+from benchmarks.figures import families
 from benchmarks.intervals import Estimate
 from benchmarks.measuring import Spread, machine, progress, ratios, table
 from unveil.demo.answers import Answers
@@ -193,18 +193,7 @@ def quality(args: argparse.Namespace, base: Base) -> dict[str, Any]:
     table(head, rows)
     winners = [record for record in records if record["counts"] and record["not_worse"]]
     best = max(winners, key=lambda record: record["ratio"], default=None)
-    points = {
-        s.name: (spread_over(found[s.name], found[first[s.family]]), Estimate(*rate_of(found[s.name])))
-        for s in all_samplers
-        if found[s.name].against is not None and "again" not in s.name and s.config.cache == "none"
-    }
-    picture = crosses(
-        points,
-        x_axis="times fewer forwards per answer than one token per forward",
-        y_axis="win rate against one token per forward",
-        x_base=1.0,
-        y_even=0.5,
-    )
+    picture = figure(records)
     write_bytes(args.output_dir / FIGURE, picture)
     print(f"figure: {args.output_dir / FIGURE}\n")
     return {
@@ -216,21 +205,23 @@ def quality(args: argparse.Namespace, base: Base) -> dict[str, Any]:
     }
 
 
+def figure(records: Sequence[dict[str, Any]]) -> bytes:
+    """Win rate against the ratio of forwards, sampler by sampler."""
+    points: dict[str, list[tuple[float, Estimate]]] = {}
+    for record in records:
+        if record["counts"]:
+            points.setdefault(record["family"], []).append((record["ratio"], Estimate(*record["win_rate"])))
+    return families(
+        points,
+        x_axis="times fewer forwards per answer than one token per forward",
+        y_axis="win rate against one token per forward",
+        y_even=0.5,
+    )
+
+
 def encoded(base: Base, asked: Sequence[str]) -> list[list[int]]:
     """Prompts as ids."""
     return [base.tokenizer(prompt, add_special_tokens=False)["input_ids"] for prompt in asked]  # type: ignore[misc]
-
-
-def rate_of(one: Measured) -> tuple[float, float, float]:
-    """The win rate and its interval."""
-    assert one.against is not None
-    return one.against.rate, one.against.low, one.against.high
-
-
-def spread_over(one: Measured, reference: Measured) -> Estimate:
-    """The ratio of forwards; its interval is nothing beside that of the win rate."""
-    ratio = reference.statistics.forwards_per_answer / one.statistics.forwards_per_answer
-    return Estimate(ratio, ratio, ratio)
 
 
 def throughput(args: argparse.Namespace, base: Base, best: str | None) -> dict[str, Any]:
