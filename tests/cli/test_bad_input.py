@@ -274,7 +274,7 @@ def test_a_file_that_is_there_is_kept(command, unveil, base, thumbs):
 
 
 COMPARISONS = {
-    "unknown judge": (["--judge", "nobody"], "--judge nobody: unknown; give human_ratings, or module:attribute"),
+    "unknown judge": (["--judge", "nobody"], "--judge nobody: unknown; give human_ratings, .*or module:attribute"),
     "missing model": (["--against", "./nowhere"], "'./nowhere': there is no such folder"),
     "missing prompts": (["--dataset_name", "gone.jsonl"], "--dataset_name gone.jsonl: there is no such file"),
     "null without chance": (["--null"], "--null: with --temperature 0 and --remasking low_confidence every seed"),
