@@ -42,11 +42,13 @@ def _key(monkeypatch):
 def run_elsewhere(server: Script, cache: Path, concurrency: int = 2) -> subprocess.Popen:
     """Judge the twelve pairs in another process."""
     code = f"""
+import signal
 import sys
 from unveil.errors import UserError
 from unveil.judging.answer_cache import AnswerCache
 from unveil.judging.endpoint import Endpoint
 from unveil.judging.endpoint_judge import EndpointJudge
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job inherits that it is ignored
 judge = EndpointJudge(Endpoint({MODEL!r}, {server.url!r}), cache=AnswerCache({str(cache)!r}), concurrency={concurrency})
 try:
     judge.compare({PROMPTS!r}, {LONG!r}, {SHORT!r})
