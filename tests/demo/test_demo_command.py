@@ -64,6 +64,15 @@ def test_bad_flags_are_one_line(demo, capsys, tmp_path, flags, told):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.fixture
+def ctrl_c_counts():
+    """A background job inherits that SIGINT is ignored."""
+    inherited = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, inherited)
+
+
+@pytest.mark.usefixtures("ctrl_c_counts")
 @pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM])
 def test_ctrl_c_and_kill_leave_nothing(demo, capsys, tmp_path, monkeypatch, sign):
     def interrupted(*args, **kwargs):
