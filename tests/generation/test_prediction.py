@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from unveil.generation.noise import prompt_keys
-from unveil.generation.prediction import nucleus, predict
+from unveil.generation.prediction import nuclei, predict
 
 NOTHING = torch.tensor([], dtype=torch.int64)
 
@@ -63,13 +63,28 @@ def test_top_p_acts_after_the_temperature():
 def test_a_flat_row_widens_the_nucleus_until_it_is_exact():
     generator = torch.Generator().manual_seed(0)
     scores_NV = torch.randn(5, 300, generator=generator, dtype=torch.float64)
-    wide, wide_tokens = nucleus(scores_NV, 0.9, width=300)
-    grown, grown_tokens = nucleus(scores_NV, 0.9, width=2)
+    ((_, wide, wide_tokens),) = nuclei(scores_NV, 0.9, width=300)
+    ((rows, grown, grown_tokens),) = nuclei(scores_NV, 0.9, width=2)
     kept = wide.isfinite().sum(1)
     assert kept.min() > 64
     assert kept.max() < 300
+    assert rows.tolist() == list(range(5))
     for row in range(5):
         assert grown_tokens[row, grown[row].isfinite()].tolist() == wide_tokens[row, wide[row].isfinite()].tolist()
+
+
+def test_each_row_is_searched_as_wide_as_it_needs_whatever_the_others_need():
+    generator = torch.Generator().manual_seed(0)
+    sharpness_N1 = torch.tensor([6.0, 0.0, 2.0, 6.0, 1.0], dtype=torch.float64)[:, None]
+    scores_NV = sharpness_N1 * torch.randn(5, 300, generator=generator, dtype=torch.float64)
+    together = list(nuclei(scores_NV, 0.9, width=4))
+    assert sorted(row for rows, _, _ in together for row in rows.tolist()) == list(range(5))
+    assert len({kept.shape[1] for _, kept, _ in together}) == len(together) > 1
+    for rows, kept, tokens in together:
+        for place, row in enumerate(rows.tolist()):
+            ((_, alone, alone_tokens),) = nuclei(scores_NV[row : row + 1], 0.9, width=4)
+            assert torch.equal(kept[place], alone[0])
+            assert torch.equal(tokens[place], alone_tokens[0])
 
 
 def test_top_p_one_and_almost_one_draw_the_same_tokens():

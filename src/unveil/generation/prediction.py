@@ -7,6 +7,7 @@ here, in float64 too, because float32 noise has a short tail and acts like a low
 Deviation from LLaDA: forbidden tokens (always the mask token) have logit -inf, so a mask is never committed as text.
 """
 
+from collections.abc import Iterator
 from typing import Literal
 
 import torch
@@ -70,32 +71,45 @@ def _draw(scores_NV: Tensor, keys_N: Tensor, temperature: float, top_p: float, t
         tokens_V = torch.arange(scores_NV.shape[1], device=scores_NV.device)
         return tempered_NV.add_(gumbel(keys_N[:, None], tokens_V)).argmax(1)
     if top_k is None:
-        kept_NK, tokens_NK = nucleus(tempered_NV, top_p)
-    else:
-        kept_NK, tokens_NK = tempered_NV.topk(min(top_k, scores_NV.shape[1]), dim=1)
-        kept_NK = _cut_nucleus(kept_NK, kept_NK.logsumexp(1, keepdim=True), top_p)[0] if top_p < 1 else kept_NK
+        tokens_N = torch.empty_like(keys_N)
+        for row_R, kept_RK, tokens_RK in nuclei(tempered_NV, top_p):
+            tokens_N[row_R] = _best(kept_RK, tokens_RK, keys_N[row_R])
+        return tokens_N
+    kept_NK, tokens_NK = tempered_NV.topk(min(top_k, scores_NV.shape[1]), dim=1)
+    if top_p < 1:
+        kept_NK = _cut_nucleus(kept_NK, kept_NK.logsumexp(1, keepdim=True), top_p)[0]
+    return _best(kept_NK, tokens_NK, keys_N)
+
+
+def _best(kept_NK: Tensor, tokens_NK: Tensor, keys_N: Tensor) -> Tensor:
     best_N = kept_NK.add_(gumbel(keys_N[:, None], tokens_NK)).argmax(1)
     return tokens_NK.gather(1, best_N[:, None])[:, 0]
 
 
-def nucleus(scores_NV: Tensor, top_p: float, width: int = _NUCLEUS_WIDTH) -> tuple[Tensor, Tensor]:
+def nuclei(scores_NV: Tensor, top_p: float, width: int = _NUCLEUS_WIDTH) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """The smallest set of most likely tokens of each row whose probability reaches `top_p` (Holtzman et al. 2020).
 
-    Returns scores [N, K], -inf outside the nucleus, and their token ids [N, K], K = the width that sufficed for
-    all rows. A full sort of the vocabulary is several times dearer, so a narrow top-K is tried first.
+    Yields groups of rows whose nuclei are of similar size: row numbers [R], scores [R, K], -inf outside the nucleus,
+    and their token ids [R, K]. A full sort of the vocabulary is several times dearer than a narrow top-K, so K starts
+    at `width` and grows for the rows that need it, and only for those: a flat row must not make its batch wait.
     """
+    row_R = torch.arange(scores_NV.shape[0], device=scores_NV.device)
     log_total_N1 = scores_NV.logsumexp(1, keepdim=True)
     while True:
         width = min(width, scores_NV.shape[1])
-        best_NK, tokens_NK = scores_NV.topk(width, dim=1)
-        kept_NK, all_inside = _cut_nucleus(best_NK, log_total_N1, top_p)
-        if width == scores_NV.shape[1] or all_inside:
-            return kept_NK, tokens_NK
+        best_RK, tokens_RK = scores_NV.topk(width, dim=1)
+        kept_RK, inside_R = _cut_nucleus(best_RK, log_total_N1, top_p)
+        if width == scores_NV.shape[1] or bool(inside_R.all()):
+            yield row_R, kept_RK, tokens_RK
+            return
+        if bool(inside_R.any()):
+            yield row_R[inside_R], kept_RK[inside_R], tokens_RK[inside_R]
+            row_R, scores_NV, log_total_N1 = row_R[~inside_R], scores_NV[~inside_R], log_total_N1[~inside_R]
         width *= 4
 
 
-def _cut_nucleus(best_NK: Tensor, log_total_N1: Tensor, top_p: float) -> tuple[Tensor, bool]:
-    """Descending scores, -inf beyond the nucleus; and whether every row's nucleus ends inside the K."""
+def _cut_nucleus(best_NK: Tensor, log_total_N1: Tensor, top_p: float) -> tuple[Tensor, Tensor]:
+    """Descending scores, -inf beyond the nucleus; and bool [N], whether a row's nucleus ends inside the K."""
     probability_NK = (best_NK - log_total_N1).exp()
     before_NK = probability_NK.cumsum(1) - probability_NK
-    return best_NK.masked_fill(before_NK >= top_p, -torch.inf), bool((before_NK[:, -1] >= top_p).all())
+    return best_NK.masked_fill(before_NK >= top_p, -torch.inf), before_NK[:, -1] >= top_p
