@@ -13,9 +13,9 @@ Queries may be a part of their segments: with `KeyValues` from an earlier forwar
 queries and of keys, and a run is a stretch of neighbours that agree in both.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import accumulate, groupby
-from typing import ParamSpec, TypeVar, cast
+from typing import ParamSpec, TypeVar, cast, overload
 
 import torch
 from torch import Tensor
@@ -33,6 +33,23 @@ R = TypeVar("R")
 def untraced(function: Callable[P, R]) -> Callable[P, R]:
     """`torch.compile` calls it as it is: what depends on the lengths of a batch would be a graph for each of them."""
     return cast(Callable[P, R], torch.compiler.disable(function))
+
+
+class Segments(Sequence[int]):
+    """Lengths of a stream's segments, opaque to `torch.compile`, which makes a graph per length of a list or tuple."""
+
+    def __init__(self, lengths: Iterable[int]) -> None:
+        self._lengths = tuple(lengths)
+
+    @overload
+    def __getitem__(self, index: int) -> int: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[int, ...]: ...
+    def __getitem__(self, index: int | slice) -> int | tuple[int, ...]:
+        return self._lengths[index]
+
+    def __len__(self) -> int:
+        return len(self._lengths)
 
 
 class Layout:

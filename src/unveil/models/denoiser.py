@@ -18,6 +18,7 @@ from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
 from unveil.errors import UserError
+from unveil.models.attention import Segments
 from unveil.models.key_values import KeyValues
 
 # model_type -> how many positions before a token its logits sit.
@@ -85,7 +86,7 @@ class Denoiser:
         segment_lengths: Sequence[int] | None = None,
     ) -> Tensor:
         """What the head reads, [B, T, D]. Calls the inner network: hooks of distributed wrappers do not fire."""
-        extra = {} if segment_lengths is None else {"segment_lengths": segment_lengths}
+        extra = {} if segment_lengths is None else {"segment_lengths": Segments(segment_lengths)}
         out = unwrap(self.model).base_model(input_ids=input_ids_BT, attention_mask=attention_mask, **extra)
         return out.last_hidden_state
 
@@ -102,7 +103,7 @@ class Denoiser:
         if self.logit_shift:
             index_N = self._shifted(index_N, segment_lengths)
         if self.packs:
-            out = self.model(input_ids=input_ids_1T, segment_lengths=segment_lengths, logits_to_keep=index_N)
+            out = self.model(input_ids=input_ids_1T, segment_lengths=Segments(segment_lengths), logits_to_keep=index_N)
             return out.logits[0]
         return self._logits_by_length(input_ids_1T, segment_lengths, index_N)
 
@@ -122,7 +123,7 @@ class Denoiser:
         """
         out = self.model(
             input_ids=input_ids_1M,
-            segment_lengths=segment_lengths,
+            segment_lengths=Segments(segment_lengths),
             position_ids=position_ids_1M,
             logits_to_keep=index_N,
             key_values=key_values,
@@ -145,9 +146,8 @@ class Denoiser:
             return read_out(nn.Identity(), self.logits_at(input_ids_1T, segment_lengths, index_N))
         if self.logit_shift:
             index_N = self._shifted(index_N, segment_lengths)
-        out = self.model(
-            input_ids=input_ids_1T, segment_lengths=segment_lengths, logits_to_keep=index_N, read_out=read_out
-        )
+        lengths = Segments(segment_lengths)
+        out = self.model(input_ids=input_ids_1T, segment_lengths=lengths, logits_to_keep=index_N, read_out=read_out)
         return out.logits
 
     @contextmanager
