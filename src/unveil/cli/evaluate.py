@@ -203,8 +203,8 @@ def _preset_record(name: str | None, by_task: dict[str, TaskPreset]) -> dict[str
 
 def fingerprints(denoiser: Any, tokenizer: Any) -> dict[str, str]:
     """What names the model: weights, network, tokenizer, and how it computes."""
+    from unveil.likelihood.digests import digest, digest_of_tokenizer, digest_of_weights, settings_of_model
     from unveil.models import unwrap
-    from unveil.training.digests import digest, digest_of_tokenizer, digest_of_weights, settings_of_model
 
     return {
         "weights": digest_of_weights(denoiser.model),

@@ -17,8 +17,8 @@ from unveil.cli.prompting import Answer, GenerationArguments
 from unveil.errors import UserError, name_rows
 from unveil.files import write_json, write_text
 from unveil.generation import GenerationConfig
+from unveil.likelihood.digests import digest, digest_of_tokenizer, digest_of_weights, settings_of_model
 from unveil.models import Denoiser
-from unveil.training.digests import digest, digest_of_tokenizer, digest_of_weights, settings_of_model
 
 ANSWERS, SETTINGS = "answers.jsonl", "answers_settings.json"
 

@@ -19,8 +19,8 @@ from safetensors.torch import save
 
 from unveil.errors import UserError
 from unveil.files import write_bytes
+from unveil.likelihood.digests import digest, digest_of_bytes
 from unveil.training.cache_keys import Key
-from unveil.training.digests import digest, digest_of_bytes
 
 _HEADER = "unveil_reference_values"
 _NAMES = ("example_ids", "size_ids", "draws", "hidden", "log_p")

@@ -11,10 +11,10 @@ from transformers import PreTrainedTokenizerBase
 from unveil.errors import UserError
 from unveil.likelihood import Row
 from unveil.likelihood.canonical import canonical_log_probs
+from unveil.likelihood.digests import digest_of_answer
 from unveil.models import Denoiser
 from unveil.training.cache_keys import Datasets, answers_of, epochs_of, keys_of_batch
 from unveil.training.cache_shards import Draws
-from unveil.training.digests import digest_of_answer
 from unveil.training.draw_config import DrawConfig
 from unveil.training.fingerprint import fingerprint_of
 from unveil.training.micro_batch import MicroBatch

@@ -17,10 +17,7 @@ from transformers import PreTrainedTokenizerBase
 from unveil.draws import nests
 from unveil.errors import UserError, name_rows
 from unveil.likelihood.canonical import CANONICAL_TOKENS
-from unveil.likelihood.version import ESTIMATOR_VERSION
-from unveil.models import Denoiser, unwrap
-from unveil.training.cache_keys import ALONE, Datasets, answers_of
-from unveil.training.digests import (
+from unveil.likelihood.digests import (
     digest,
     digest_of_answer,
     digest_of_tokenizer,
@@ -28,6 +25,9 @@ from unveil.training.digests import (
     settings_of_model,
     weights_of,
 )
+from unveil.likelihood.version import ESTIMATOR_VERSION
+from unveil.models import Denoiser, unwrap
+from unveil.training.cache_keys import ALONE, Datasets, answers_of
 from unveil.training.draw_config import DrawConfig
 
 DRAWS, HELD_OUT_DRAWS = "draws", "held-out draws"

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
-from unveil.likelihood import Response
+from unveil.likelihood.rows import Response
 from unveil.models import unwrap
 
 _PIECE = 16 * 2**20

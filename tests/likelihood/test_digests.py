@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from unveil.likelihood import Response
+from unveil.likelihood.digests import digest_of_answer, digest_of_tokenizer, digest_of_weights, settings_of_model
 from unveil.models import load_denoiser_model
 from unveil.training import add_adapters
-from unveil.training.digests import digest_of_answer, digest_of_tokenizer, digest_of_weights, settings_of_model
 from unveil.training.surrogate_trainer import disable_dropout
 
 
