@@ -211,6 +211,15 @@ BAD = {
     "no equals sign": (("choose", "--model_args", "peft"), "must look like key=value"),
     "two models": (("choose", "--model_args", "pretrained=other"), "--model_args says pretrained=other"),
     "no adapters": (("choose", "--model_args", "peft=nowhere"), "peft=nowhere: holds no adapter_config.json"),
+    "another mask token": (
+        ("choose", "--model_args", "mask_token_id=7"),
+        "--model_args mask_token_id=7: the model's config says 1",
+    ),
+    "no template": (
+        ("choose", "--model_args", "chat_template=no.jinja"),
+        "--model_args chat_template=no.jinja: cannot be read",
+    ),
+    "unknown device": (("choose", "--device", "abacus"), "--device abacus: unknown; give cpu, cuda"),
     "unknown preset": (("choose", "--preset", "llada-1.6"), "--preset llada-1.6: unknown (close to llada-1.5)"),
     "task without preset": (("choose", "--preset", "llada-1.5"), "states no settings for choose"),
     "canvas longer than the context": (("write", "--model_args", "gen_length=512"), "does not fit the model's 256"),
@@ -235,6 +244,22 @@ def test_a_model_without_chat_template_is_refused(evaluate, base, tmp_path):
     code, _, err = evaluate("write", "--apply_chat_template")
     assert (code, err.count("\n")) == (2, 1)
     assert "has no chat template" in err
+
+
+def test_a_mask_token_that_the_config_lacks_is_taken_from_model_args(evaluate, toy_tokenizer, base):
+    """The same token named by the config, by --model_args beside it, or by --model_args alone: the same numbers."""
+    assert evaluate("choose", "--model_args", "mask_token_id=1").code == 0
+    path = Path(base) / "config.json"
+    named = json.loads(path.read_text())
+    path.write_text(json.dumps(named | {"mask_token_id": None}))
+    toy_tokenizer.mask_token = None
+    toy_tokenizer.save_pretrained(base)
+    code, _, err = evaluate("choose", out="unnamed")
+    assert (code, err.count("\n")) == (2, 1)
+    assert "error: --model_args mask_token_id: the model's config names no mask_token_id" in err
+    assert evaluate("choose", "--model_args", "mask_token_id=1", out="told").code == 0
+    one, other = (json.loads((Path(base).parent / out / "results.json").read_text()) for out in ("out", "told"))
+    assert one["tasks"] == other["tasks"]
 
 
 def test_missing_data_is_named_with_its_task(evaluate, tmp_path):

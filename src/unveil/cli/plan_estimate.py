@@ -6,11 +6,11 @@ from typing import Any
 
 import torch
 
-from unveil.cli.loading import read_tokenizer, settle_mask_token
+from unveil.cli.loading import read_tokenizer
 from unveil.cli.options import ModelArguments
 from unveil.cli.train import TrainScriptArguments, read_feedback, read_replay
 from unveil.errors import UserError
-from unveil.models import Denoiser, LLaDAConfig, LLaDAModelLM, check_tokenizer, load_config
+from unveil.models import Denoiser, LLaDAConfig, LLaDAModelLM, check_tokenizer, load_config, settle_mask_token
 from unveil.planning import (
     NOTHING,
     Adapters,

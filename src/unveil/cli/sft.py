@@ -6,14 +6,14 @@ from dataclasses import dataclass, field
 from datasets import Dataset
 from transformers import AutoConfig, AutoModelForMaskedLM, PreTrainedModel, PreTrainedTokenizerBase, set_seed
 
-from unveil.cli.loading import read_tokenizer, settle_mask_token
+from unveil.cli.loading import read_tokenizer
 from unveil.cli.options import DataArguments, ModelArguments, needed
 from unveil.cli.output import command
 from unveil.cli.parser import parse
 from unveil.cli.training_run import adapted, held_out_source, load_to_train, open_output, rows_of, run, tell
 from unveil.data import describe_example, sft_rows
 from unveil.errors import UserError
-from unveil.models import Denoiser, check_tokenizer
+from unveil.models import Denoiser, check_tokenizer, settle_mask_token
 from unveil.training import SFTConfig, SFTTrainer, tokenize
 
 DESCRIPTION = """Minimise the negative ELBO per answer token (LLaDA's objective) on prompt + completion, text or

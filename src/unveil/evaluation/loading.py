@@ -3,34 +3,37 @@
 from pathlib import Path
 from typing import Any
 
-import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from unveil.errors import UserError
 from unveil.evaluation.settings import ModelSettings
-from unveil.models import Denoiser, check_tokenizer, load_denoiser_model, load_tokenizer
+from unveil.models import (
+    Denoiser,
+    check_tokenizer,
+    denoiser_on,
+    device_named,
+    load_denoiser_model,
+    load_tokenizer,
+    read_chat_template,
+    settle_mask_token,
+)
 
 
 def load_model(settings: ModelSettings) -> tuple[Denoiser, PreTrainedTokenizerBase]:
     """Denoiser and tokenizer in evaluation mode. Raises `UserError` for whatever is wrong with names or weights."""
+    device = device_named(settings.device)
     if settings.tokenizer:
         tokenizer = load_tokenizer(settings.tokenizer)
     else:
         tokenizer = load_tokenizer(settings.pretrained, settings.revision)
     if settings.chat_template:
-        tokenizer.chat_template = _template(Path(settings.chat_template))
+        tokenizer.chat_template = read_chat_template(settings.chat_template, "--model_args chat_template=")
     model = load_denoiser_model(settings.pretrained, settings.dtype, settings.revision, settings.attn_implementation)
     if settings.peft:
         model = _with_adapters(model, settings.peft, settings.pretrained)
-    if getattr(model.config, "mask_token_id", None) is None:
-        given = settings.mask_token_id
-        model.config.mask_token_id = tokenizer.mask_token_id if given is None else given
+    settle_mask_token(model, tokenizer, settings.mask_token_id, "--model_args mask_token_id=")
     check_tokenizer(tokenizer, model)
-    device = settings.device or ("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        return Denoiser(model.to(device).eval()), tokenizer  # type: ignore[arg-type]
-    except (RuntimeError, AssertionError) as error:
-        raise UserError(f"--device {device}: {' '.join(str(error).split())[:200]}; give another device") from error
+    return denoiser_on(device, model), tokenizer
 
 
 def _with_adapters(model: PreTrainedModel, folder: str, base: str) -> PreTrainedModel:
@@ -44,11 +47,3 @@ def _with_adapters(model: PreTrainedModel, folder: str, base: str) -> PreTrained
         first = str(error).strip().splitlines()[0]
         raise UserError(f"--model_args peft={folder}: the adapter does not load onto {base} ({first})") from error
     return merged
-
-
-def _template(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "not UTF-8 text"
-        raise UserError(f"--model_args chat_template={path}: cannot be read ({reason}); give a Jinja file") from error

@@ -8,6 +8,7 @@ from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoModelF
 
 from unveil.models.configuration_llada import LLaDAConfig
 from unveil.models.denoiser import Denoiser, unwrap
+from unveil.models.given import denoiser_on, device_named, read_chat_template, settle_mask_token
 from unveil.models.key_values import KeyValues
 from unveil.models.loading import check_tokenizer, load_config, load_denoiser_model, load_tokenizer
 from unveil.models.modeling_llada import LORA_TARGETS, LLaDAModelLM
@@ -23,8 +24,12 @@ __all__ = [
     "LLaDAConfig",
     "LLaDAModelLM",
     "check_tokenizer",
+    "denoiser_on",
+    "device_named",
     "load_config",
     "load_denoiser_model",
     "load_tokenizer",
+    "read_chat_template",
+    "settle_mask_token",
     "unwrap",
 ]
