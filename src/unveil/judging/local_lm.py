@@ -42,7 +42,7 @@ class LocalJudge:
         if self.tokens_per_batch < 1:
             raise UserError(f"judge {self.name}: tokens_per_batch is {self.tokens_per_batch}; give 1 or more")
         self._letter_ids = _letter_ids(self.tokenizer, self.name)
-        self._keeps = "logits_to_keep" in inspect.signature(self.model.forward).parameters
+        self._takes = inspect.signature(self.model.forward).parameters
         self._longest = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
 
     @property
@@ -112,10 +112,9 @@ class LocalJudge:
         device = self.model.device
         model: Any = self.model
         arguments: dict[str, Any] = {"input_ids": ids_NT.to(device), "attention_mask": seen_NT.to(device)}
-        parameters = inspect.signature(self.model.forward).parameters
-        if "position_ids" in parameters:
+        if "position_ids" in self._takes:
             arguments["position_ids"] = positions_NT.to(device)
-        if self._keeps:
+        if "logits_to_keep" in self._takes:
             arguments["logits_to_keep"] = 1
         logits_NV = model(**arguments, use_cache=False).logits[:, -1].float()
         if not torch.isfinite(logits_NV.amax(1)).all():
