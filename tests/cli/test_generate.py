@@ -127,6 +127,21 @@ def test_samplers_are_chosen_by_flags():
     )  # fmt: skip
 
 
+def test_canvases_are_filled_to_their_end_on_demand(generate, tmp_path):
+    """With every byte an end token: unset, the first forward settles it; the answers are the same."""
+    words = ("--prompt", "a", "b", "--eos_rule", "free", "--stop_tokens", *sorted(ByteLevel.alphabet()))
+    answers, forwards = [], []
+    for number, flags in enumerate(((), ("--early_exit", True), ("--early_exit", False))):
+        file = tmp_path / f"{number}.jsonl"
+        code, out, _ = generate(*words, *flags, "--output_file", file)
+        assert code == 0
+        answers.append(file.read_text())
+        forwards.append(float(re.search(r"([\d.]+) forwards per answer", out)[1]))  # type: ignore[index]
+    assert answers[0] == answers[1] == answers[2]
+    assert forwards[0] == forwards[1] < forwards[2] == 8
+    assert GenerationArguments().configs()[0] == GenerationConfig()
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [

@@ -50,6 +50,9 @@ class GenerationArguments:
     )
     cfg_scale: float = field(default=0.0, metadata={"help": "Classifier-free guidance; above 0 it doubles the cost."})
     eos_rule: str = field(default="free", metadata={"help": "When an answer may end: free, late (last), or never."})
+    early_exit: bool = field(
+        default=True, metadata={"help": "Stop computing an answer once its end is settled; False fills its canvas."}
+    )
     stop_tokens: list[str] | None = field(
         default=None, metadata={"help": "Tokens that end an answer too, such as '<|eot_id|>'."}
     )
@@ -85,6 +88,7 @@ class GenerationArguments:
             confidence_factor=self.confidence_factor,
             cache=cache,
             cache_interval=self.cache_interval,
+            early_exit=self.early_exit,
         )
         if self.num_samples < 1:
             raise UserError(f"--num_samples {self.num_samples}: at least 1 is needed")
