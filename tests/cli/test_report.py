@@ -13,12 +13,12 @@ def metrics(scale: float) -> str:
         {
             "step": step, "loss": 0.5, "rewards/chosen": -0.01 * scale * step, "rewards/rejected": -0.03 * scale * step,
             "rewards/margins": 0.02 * scale * step, "logps/chosen": -200 + step, "logps/rejected": -210 - step,
-            "num_tokens": 1000.0 * step,
+            "num_tokens": 1000.0 * step, "num_forwards": 24.0 * step,
         }
         for step in range(1, 21)
     ]  # fmt: skip
     rows.append({"step": 20, "eval_loss": 0.4, "eval_rewards/chosen": -0.2 * scale, "eval_rewards/rejected": -0.5})
-    rows.append({"step": 20, "train_runtime": 12.5, "total_flos": 1.5e9})
+    rows.append({"step": 20, "train_runtime": 12.5, "total_flos": 1.5e9, "num_forwards": 481.0})
     return "".join(json.dumps(row) + "\n" for row in rows)
 
 
@@ -80,6 +80,7 @@ def test_runs_stand_side_by_side_in_one_file(unveil, trained, compared, tmp_path
     assert "both sank; the gap opened" in html
     assert "−2.00 / −5.00" in html, "held-out rewards over beta, nats"
     assert "20,000" in html
+    assert re.search(r"<td[^>]*>481</td>", html), "forward passes, as the last log counts them"
     assert "vrpo: no win rate" in out
     assert "vrpo:</b> no win rate" in html
     assert "kto: no" not in out

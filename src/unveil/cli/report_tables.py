@@ -89,9 +89,7 @@ def cost_table(runs: list[RunRecord]) -> Table:
                 _number(seconds(run), "{:,.0f} s"),
                 _number(run.last("num_tokens"), "{:,.0f}"),
                 _number(run.last("total_flos"), "{:.2e}"),
-                _number(
-                    next((v for n in ("forwards", "num_forwards") if (v := run.last(n)) is not None), None), "{:,.0f}"
-                ),
+                _number(run.last("num_forwards"), "{:,.0f}"),
                 f"{lengths.own:.1f} / {lengths.other:.1f} {lengths.unit}" if lengths else UNKNOWN,
             )
         )

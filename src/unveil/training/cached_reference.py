@@ -29,6 +29,8 @@ class CachedReference:
     `unveil.likelihood.canonical.canonical_batches` packed.
     """
 
+    live = False
+
     def __init__(self, cache: ReferenceCache, share_sizes: bool) -> None:
         self.cache = cache
         self.share_sizes = share_sizes

@@ -93,6 +93,7 @@ class FirstPass:
         # The reference goes first: no graph is alive yet.
         reference_log_p = None if self.reference is None else self.reference.log_probs(batch, self.keys)
         policy_log_p = self.trainer.first_pass(batch)
+        self._count(batch)
         policy_sums = row_sums_of(batch, policy_log_p)
         reference_sums = policy_sums if reference_log_p is None else row_sums_of(batch, reference_log_p)
         policy, reference = combine(policy_sums, batch.plans), combine(reference_sums, batch.plans)
@@ -124,6 +125,11 @@ class FirstPass:
             )
             for i, (response, group) in enumerate(zip(batch.responses, batch.groups))
         ]
+
+    def _count(self, batch: MicroBatch) -> None:
+        """Every row went through the policy, and through the reference where that is a network."""
+        networks = 1 if self.reference is None or not self.reference.live else 2
+        self.trainer.count(forwards=networks * batch.num_rows)
 
     def _answers(self) -> list[dict[str, Any]]:
         """Feedback on each answer, in the order of the answers."""
@@ -209,6 +215,7 @@ class FirstPass:
         keys = [(response.example_id, epoch) for response, (_, epoch) in zip(moved.responses, self.keys)]
         reference = combine(row_sums_of(moved, self.reference.log_probs(moved, keys)), moved.plans).values
         policy = combine(row_sums_of(moved, self.trainer.without_graph(moved)), moved.plans).values
+        self._count(moved)
         return (policy - reference).tolist()
 
 

@@ -12,6 +12,7 @@ from unveil.errors import UserError
 from unveil.training.checkpoint import StagedCheckpoints
 from unveil.training.draw_config import DrawConfig
 from unveil.training.micro_batch import MicroBatch
+from unveil.training.work import ForwardCount, Work
 
 Item = TypeVar("Item")
 
@@ -24,9 +25,10 @@ class LoggedTrainer(StagedCheckpoints, Trainer):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._logged: dict[str, list[float]] = defaultdict(list)
-        self._tokens_seen = 0
+        self._work = self._work_before_step = Work()  # since it was last settled, on this rank
         self._flops_pending = 0.0
         super().__init__(*args, **kwargs)
+        self.add_callback(ForwardCount())
 
     def use_wrapped_model(self) -> None:
         """Get ready to score outside of a training step."""
@@ -44,15 +46,45 @@ class LoggedTrainer(StagedCheckpoints, Trainer):
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         if "loss" in logs:
             means = {name: sum(values) / len(values) for name, values in self._logged.items()}
-            ranks = self.gathered([(means, self._tokens_seen)])
+            ranks = self.gathered([means])
             for name in means:
-                found = [mean[name] for mean, _ in ranks if name in mean]
+                found = [mean[name] for mean in ranks if name in mean]
                 logs[name] = sum(found) / len(found)
-            self.state.num_input_tokens_seen += sum(tokens for _, tokens in ranks)  # checkpoints keep it
-            logs["num_tokens"] = float(self.state.num_input_tokens_seen)
             self._logged.clear()
-            self._tokens_seen = 0
+        if "loss" in logs or "train_runtime" in logs:  # the last one counts the steps since the last loss too
+            total = self.settle_work()
+            logs |= {"num_tokens": float(total.tokens), "num_forwards": float(total.forwards)}
         super().log(logs, start_time)
+
+    @property
+    def forward_count(self) -> ForwardCount:
+        """The callback that counts (transformers may put another instance in its place on a resume)."""
+        return next(one for one in self.callback_handler.callbacks if isinstance(one, ForwardCount))
+
+    def settle_work(self) -> Work:
+        """Add the work of all ranks to what checkpoints keep; returns all work of the run. Call it on every rank."""
+        count = self.forward_count
+        for work in self.gathered([self._work]):
+            self.state.num_input_tokens_seen += work.tokens
+            count.total += work.forwards
+        self._work = Work()
+        return Work(int(self.state.num_input_tokens_seen), count.total)
+
+    def count(self, tokens: int = 0, forwards: int = 0) -> None:
+        """Remember work of training on this rank."""
+        self._work = self._work.plus(tokens, forwards)
+
+    def begin_step(self) -> None:
+        """What is counted from here on belongs to the next optimizer step."""
+        self._work_before_step = self._work
+
+    def forget_step(self) -> None:
+        """The optimizer step that has begun will not be finished: a run that goes on does it again."""
+        self._work = self._work_before_step
+
+    def _save_checkpoint(self, model: nn.Module, trial) -> None:
+        self.settle_work()
+        super()._save_checkpoint(model, trial)
 
     def evaluate(self, eval_dataset=None, ignore_keys=None, metric_key_prefix: str = "eval") -> dict[str, float]:
         """Score a held-out dataset on fixed draws; a dictionary of datasets gives one set of metrics each."""
@@ -65,8 +97,10 @@ class LoggedTrainer(StagedCheckpoints, Trainer):
         if dataset is None:
             raise UserError("--eval_dataset_name: evaluation was asked for, but no held-out data was given")
         self.use_wrapped_model()
+        work = self._work
         rows = [dataset[i] for i in range(min(len(dataset), self.args.max_eval_samples or len(dataset)))]
         values = self.evaluation_metrics(rows)
+        self._work = work  # of training alone, so that how often a run is evaluated is no cost of its method
         metrics = {f"{metric_key_prefix}_{name}": value for name, value in values.items()}
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
@@ -90,5 +124,5 @@ class LoggedTrainer(StagedCheckpoints, Trainer):
 
     def count_work(self, batch: MicroBatch) -> None:
         tokens = sum(part.num_tokens for part in batch.packed)
-        self._tokens_seen += tokens
+        self.count(tokens=tokens)
         self._flops_pending += 6.0 * tokens * sum(p.numel() for p in self.policy.parameters())

@@ -28,6 +28,9 @@ AnswerEpoch = tuple[int, int]
 class Reference(Protocol):
     """Scores the packed rows of a device batch."""
 
+    live: bool
+    """Whether a network computes the values as they are asked for."""
+
     def log_probs(self, batch: MicroBatch, keys: Sequence[AnswerEpoch]) -> list[torch.Tensor]:
         """log p of the hidden tokens of every packed part, `[N]` nats each, on the CPU.
 
@@ -52,6 +55,8 @@ def log_probs_without_graph(denoiser: Denoiser, packed: Sequence[PackedRows]) ->
 
 class FrozenCopy:
     """A model of its own, in evaluation mode and without gradients."""
+
+    live = True
 
     def __init__(self, model: nn.Module, denoiser: Denoiser) -> None:
         model.requires_grad_(False).eval()
@@ -80,6 +85,8 @@ class FrozenCopy:
 class AdaptersOff:
     """The policy with its adapters switched off."""
 
+    live = True
+
     def __init__(self, peft_model: Any, denoiser: Denoiser) -> None:
         self.peft_model = peft_model
         self.denoiser = denoiser
@@ -91,6 +98,8 @@ class AdaptersOff:
 
 class CachedValues:
     """Log-probabilities of every answer in every epoch that training will ask for."""
+
+    live = False
 
     def __init__(self, share_sizes: bool) -> None:
         self.share_sizes = share_sizes

@@ -93,6 +93,7 @@ class SurrogateTrainer(LoggedTrainer):
 
     def get_batch_samples(self, epoch_iterator: Iterator, num_batches: int, device: torch.device):
         """Collect the optimizer batch and weigh its responses before any of them is back-propagated."""
+        self.begin_step()
         collected, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
         batches = [self.prepare_for_training(rows, self.draw_epoch()) for rows in collected]
         if batches:
@@ -237,6 +238,8 @@ class SurrogateTrainer(LoggedTrainer):
         kept = None if number is None else batch.kept.pop(number, None)
         if kept is not None:
             return (coefficients_N.to(kept) * kept).sum(), kept.detach()
+        if number is not None:  # a row of weight 0 runs only where a rank has no other
+            self.count(forwards=int((batch.row_weights[packed.order] != 0).sum()))
         with self.denoiser.checkpointed(packed.num_tokens > self.args.tokens_per_batch):
             return weighted_log_probs(self.denoiser, packed, coefficients_N)
 
@@ -267,6 +270,7 @@ class SurrogateTrainer(LoggedTrainer):
         if not rows:
             return
         kept = "the last checkpoint is kept"
+        self.forget_step()
         if weights_are_finite(self.policy) and self.state.global_step > 0:
             self.args.save_total_limit = None  # nobody knows yet which of the checkpoints is the last good one
             self._save_checkpoint(self.policy, trial=None)
