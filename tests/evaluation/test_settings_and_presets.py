@@ -93,7 +93,43 @@ def test_presets_say_what_their_tables_say():
     assert "eos_rule" not in preset_named("llada-1.5").for_task("gpqa_main_n_shot").sampler
     assert preset_named("llada-1.5").for_task("minerva_math_algebra").sampler["gen_length"] == 1024
     assert preset_named("elbo-kto").for_task("gsm8k").num_fewshot == 5
+    assert preset_named("llada-base").for_task("gsm8k").sampler == {"gen_length": 1024, "block_length": 1024}
+    shots = {"arc_challenge": 0, "truthfulqa_mc2": 0, "winogrande": 5, "mmlu_anatomy": 5, "gsm8k": None}
+    assert {task: preset_named("llada-base").for_task(task).num_fewshot for task in shots} == shots
+    diffusion = preset_named("llada-instruct-diffusion")
+    assert diffusion.for_task("mmlu_pro_law").sampler == {"gen_length": 256, "block_length": 256}
+    assert diffusion.for_task("mmlu_generative").sampler == {"gen_length": 3, "block_length": 3}
+    with pytest.raises(UserError, match="states no settings for humaneval"):
+        diffusion.for_task("humaneval")
     with pytest.raises(UserError, match="states no settings for ifeval"):
         preset_named("elbo-kto").for_task("ifeval")
     with pytest.raises(UserError, match=r"unknown \(close to elbo-kto\)"):
         preset_named("elbo_kto")
+
+
+@pytest.mark.parametrize(
+    ("preset", "task", "length", "temperature", "top_p", "shots"),
+    [
+        ("dream-base", "gsm8k_cot", 256, 0.0, 0.95, 8),
+        ("dream-base", "minerva_math_algebra", 512, 0.0, 0.95, 4),
+        ("dream-base", "bbh_cot_fewshot_snarks", 512, 0.0, 0.95, 3),
+        ("dream-base", "humaneval", 512, 0.2, 0.95, 0),
+        ("dream-base", "mbpp", 512, 0.2, 0.95, 3),
+        ("dream-instruct", "gsm8k_cot", 256, 0.1, 0.9, 0),
+        ("dream-instruct", "minerva_math_algebra", 512, 0.1, 0.9, 0),
+        ("dream-instruct", "mmlu_generative", 128, 0.1, 0.9, 4),
+        ("dream-instruct", "mmlu_pro", 128, 0.1, 0.9, 4),
+        ("dream-instruct", "humaneval_instruct", 768, 0.1, 0.9, 0),
+        ("dream-instruct", "mbpp_instruct", 1024, 0.1, 0.9, 0),
+        ("dream-instruct", "ifeval", 1280, 0.1, 0.9, 0),
+    ],
+)
+def test_dream_answers_as_its_scripts_say(preset, task, length, temperature, top_p, shots):
+    """Whatever the task's own file says of its sampler."""
+    found = preset_named(preset).for_task(task)
+    config = sampler_config(found.sampler, {"max_gen_toks": 64, "do_sample": False}, 0)
+    assert found.num_fewshot == shots
+    assert config == GenerationConfig(
+        gen_length=length, block_length=length, temperature=temperature, top_p=top_p, remasking="entropy"
+    )
+    assert (config.num_blocks, config.num_steps, config.cfg_scale) == (1, length, 0.0)
