@@ -45,6 +45,7 @@ from unveil.draws import plan
 from unveil.errors import UserError
 from unveil.files import write_bytes, write_json
 from unveil.generation import GenerationConfig, Samples, Statistics, sample
+from unveil.host_memory import keep_freed_memory
 from unveil.judging import WinRate
 from unveil.likelihood import Response, score
 
@@ -289,6 +290,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = arguments(argv)
     started = time.perf_counter()
     logging.disable_progress_bar()
+    keep_freed_memory()  # as the command `unveil` does
     torch.set_num_threads(args.threads)
     try:
         base = load_base()

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from unveil import __version__
 from unveil.errors import UserError, UserInputWarning
+from unveil.host_memory import keep_freed_memory
 
 COMMANDS = {
     "demo": "align the shipped model from human ratings of film reviews: the whole path in minutes on a CPU",
@@ -51,6 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"unveil: error: no command {command!r}; choose one of {', '.join(COMMANDS)}", file=sys.stderr)
         return 2
     _quiet_libraries()
+    keep_freed_memory()
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _show_warning
