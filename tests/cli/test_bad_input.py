@@ -274,7 +274,11 @@ def test_a_file_that_is_there_is_kept(command, unveil, base, thumbs):
 
 
 COMPARISONS = {
-    "unknown judge": (["--judge", "nobody"], "--judge nobody: unknown; give human_ratings, .*or module:attribute"),
+    "unknown judge": (
+        ["--judge", "nobody"],
+        "error: --judge nobody: unknown; give human_ratings, openai:MODEL, hf:MODEL, exact, numeric, regex:PATTERN, "
+        "json_schema:FILE, unit_tests, reward:module:function, or module:attribute\n$",
+    ),
     "missing model": (["--against", "./nowhere"], "'./nowhere': there is no such folder"),
     "missing prompts": (["--dataset_name", "gone.jsonl"], "--dataset_name gone.jsonl: there is no such file"),
     "null without chance": (["--null"], "--null: with --temperature 0 and --remasking low_confidence every seed"),

@@ -121,7 +121,11 @@ def test_a_judge_may_be_an_object_or_made_by_a_function():
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("nobody", "--judge nobody: unknown; give human_ratings, .*or module:attribute"),
+        (
+            "nobody",
+            "^--judge nobody: unknown; give human_ratings, openai:MODEL, hf:MODEL, exact, numeric, regex:PATTERN, "
+            "json_schema:FILE, unit_tests, reward:module:function, or module:attribute$",
+        ),
         ("no_such_module:judge", "no module no_such_module; check the spelling and the working folder"),
         ("my_judges:missing", "has no attribute 'missing'; check the spelling"),
         ("my_judges:number", "a int is no judge, it lacks name, symmetric, compare"),

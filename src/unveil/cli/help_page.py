@@ -24,7 +24,7 @@ HELP = {
     "max_steps": "Optimizer steps; above 0 it replaces --num_train_epochs.",
     "max_grad_norm": "Longest gradient; 0 turns clipping off.",
     "report_to": "Trackers: none, all, trackio, wandb, tensorboard, ...",
-    "eval_strategy": "When to evaluate while training: no, steps or epoch; the end is always evaluated.",
+    "eval_strategy": "Evaluate while training: no, steps or epoch; at the end always.",
     "eval_steps": "Steps between evaluations; unset: --logging_steps. Below 1, a share of the run.",
     "save_strategy": "When to save checkpoints: no, steps, epoch or best.",
     "save_steps": "Steps between checkpoints. Below 1, a share of the run.",

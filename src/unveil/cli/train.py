@@ -46,7 +46,7 @@ class TrainScriptArguments(DataArguments):
     )
     pairing: str | None = field(
         default=None,
-        metadata={"help": "How thumbs or lists become pairs: in_order (thumbs), best_worst, all or best_vs_rest."},
+        metadata={"help": "Thumbs or lists into pairs: in_order (thumbs), best_worst, all or best_vs_rest."},
     )
     threshold: float | None = field(
         default=None, metadata={"help": "Scores above it are thumbs up, below it thumbs down."}

@@ -29,8 +29,8 @@ class PreferenceConfig(DrawConfig):
     baseline: str | None = field(
         default=None,
         metadata={
-            "help": "kto: what margins are centred on: batch (the paper), zero, kl (batch mean, never below 0) or "
-            "trl_kl (mean margin of answers under other prompts, never below 0: costs forward passes)."
+            "help": "kto: centre of the margins: batch (the paper), zero, kl (batch mean, at least 0) or trl_kl "
+            "(mean margin under other prompts, at least 0: costs forward passes)."
         },
     )
     debias: str = field(
@@ -42,12 +42,12 @@ class PreferenceConfig(DrawConfig):
     )
     negative_surrogate: str = field(
         default="elbo",
-        metadata={"help": "Surrogate of answers that are pushed down: elbo, eubo (SPG's upper bound), mix or holder."},
+        metadata={"help": "For answers pushed down: elbo, eubo (SPG's upper bound), mix or holder."},
     )
     eubo_power: float = field(default=1.5, metadata={"help": "Power b of eubo and mix (SPG: 1.5)."})
     num_draws_weight: int | None = field(
         default=None,
-        metadata={"help": "Draws per answer in pass 1, which finds the weights; unset: --num_draws, those of pass 2."},
+        metadata={"help": "Draws per answer in pass 1, for the weights; unset: --num_draws, as in pass 2."},
     )
     sync_ref_model: bool = field(
         default=False, metadata={"help": "Move the reference towards the policy during training (TR-DPO)."}
@@ -67,11 +67,11 @@ class PreferenceConfig(DrawConfig):
     )
     sft_weight: float | None = field(
         default=None,
-        metadata={"help": "Weight of -ELBO per token on liked answers; unset: the objective's (vrpo: 0.05, kto: 0)."},
+        metadata={"help": "Weight of liked answers' -ELBO per token; unset: by objective (vrpo 0.05, kto 0)."},
     )
     replay_weight: float = field(
         default=0.0,
-        metadata={"help": "Weight of -ELBO per token on rows of --replay_dataset_name; not in the paper."},
+        metadata={"help": "Weight of -ELBO per token of --replay_dataset_name; not in the paper."},
     )
     replay_batch_size: int = field(default=32, metadata={"help": "Replay rows per optimizer step, over all devices."})
     replay_num_draws: int = field(default=1, metadata={"help": "Draws per replay row."})
@@ -81,8 +81,8 @@ class PreferenceConfig(DrawConfig):
     ref_cache: str | None = field(
         default=None,
         metadata={
-            "help": "Folder that `unveil reference` filled: the reference's values; no second model is held. Packs "
-            "answer by answer (--pack_by_answer)."
+            "help": "Folder that `unveil reference` filled: its values, so no second model is held. Packs answer by "
+            "answer (--pack_by_answer)."
         },
     )
     n_desirable: float | None = field(

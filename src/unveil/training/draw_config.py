@@ -33,7 +33,7 @@ class DrawConfig(TrainingArguments):
         metadata={"help": f"Draw design: quadratic_tiling, iid as published, or one of {', '.join(_OTHERS)}."},
     )
     combiner: str = field(
-        default="ht", metadata={"help": f"How draws are combined: {', '.join(COMBINERS)}; only ht is always unbiased."}
+        default="ht", metadata={"help": f"Combines draws: {', '.join(COMBINERS)}; only ht is always unbiased."}
     )
     share_sizes: bool = field(
         default=True, metadata={"help": "Candidates of one prompt share their mask sizes (a little less variance)."}
@@ -53,8 +53,8 @@ class DrawConfig(TrainingArguments):
     pack_by_answer: bool = field(
         default=False,
         metadata={
-            "help": "Pack every answer's rows alone, so that no other row of a batch changes the last bit of its value "
-            "(what --ref_cache needs to equal a live reference bit for bit)."
+            "help": "Pack every answer's rows alone: no other row changes a bit, as --ref_cache needs. Cached "
+            "values then equal those of a live reference bit for bit."
         },
     )
     kept_tokens: int | None = field(
@@ -66,7 +66,7 @@ class DrawConfig(TrainingArguments):
     )
     row_budget: float = field(
         default=1.0,
-        metadata={"help": "Share of the second pass's tokens that rows of small weight may use (unbiased); 1: all."},
+        metadata={"help": "Share of pass 2's tokens for rows of small weight (unbiased); 1: all."},
     )
     disable_dropout: bool = field(
         default=True, metadata={"help": "Set every dropout to 0, so that all passes compute one function."}
@@ -79,7 +79,7 @@ class DrawConfig(TrainingArguments):
     )
     end_of_answer: str = field(
         default="one_eos",
-        metadata={"help": "What follows an answer: one_eos, none, visible_tail, eos_visible_tail or scored_tail."},
+        metadata={"help": "Ending: one_eos, none, visible_tail, eos_visible_tail or scored_tail."},
     )
     canvas_length: int | None = field(
         default=None, metadata={"help": "Answer tokens up to which the *_tail rules fill with end-of-text tokens."}
