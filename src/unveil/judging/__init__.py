@@ -3,6 +3,7 @@
 from unveil.judging.agreement import JudgeAgreement, SelfConsistency, judge_agreement, self_consistency
 from unveil.judging.alpha import krippendorff_alpha
 from unveil.judging.bootstrap import bootstrap_interval, bootstrap_sums
+from unveil.judging.clusters import cluster_means
 from unveil.judging.comparison import Comparison, compare_answers, comparison_of
 from unveil.judging.disagreement import Disagreement, disagreements
 from unveil.judging.judge import BothOrders, Judge, Verdict, Winner, judge_both_orders
@@ -18,7 +19,7 @@ from unveil.judging.reward import RewardJudge
 from unveil.judging.sign_test import SignTest, clopper_pearson, sign_test
 from unveil.judging.usage import Usage
 from unveil.judging.verifier import Check, VerifierJudge
-from unveil.judging.win_rate import WinRate, adjusted_win_rate, cluster_means, mean_interval
+from unveil.judging.win_rate import WinRate, adjusted_win_rate, mean_interval
 
 __all__ = [
     "Agreement",

@@ -8,9 +8,10 @@ import numpy as np
 
 from unveil.errors import UserError
 from unveil.judging.alpha import krippendorff_alpha
+from unveil.judging.clusters import cluster_means
 from unveil.judging.judge import Verdict
 from unveil.judging.kappa import Agreement, cohen_kappa
-from unveil.judging.win_rate import cluster_means, mean_interval
+from unveil.judging.win_rate import mean_interval
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,7 @@ from collections.abc import Hashable, Sequence
 import numpy as np
 
 from unveil.errors import UserError
-from unveil.judging.bootstrap import bootstrap_sums
-from unveil.judging.kappa import Agreement, sums_by_cluster
+from unveil.judging.kappa import Agreement, agreement_of_tables
 
 
 def krippendorff_alpha(
@@ -34,24 +33,11 @@ def krippendorff_alpha(
     counts = counts.T.astype(np.float64)  # [items, labels]
     given = counts.sum(1)
     kept = np.flatnonzero(given >= 2).tolist()
-    if not kept:
-        return Agreement(None, None, None, None, 0, level)
     counts, given = counts[kept], given[kept]
     ordered = counts[:, :, None] * counts[:, None, :] - np.eye(counts.shape[1]) * counts[:, :, None]
-    parts = sums_by_cluster(
-        ordered / (given - 1)[:, None, None], None if clusters is None else [clusters[i] for i in kept]
-    )
-    total = parts.sum(0)
-    value = float(alpha_of_coincidences(total[None])[0])
-    interval = bootstrap_sums(parts, alpha_of_coincidences, level, resamples)
-    return Agreement(
-        value=value if np.isfinite(value) else None,
-        low=interval[0] if interval else None,
-        high=interval[1] if interval else None,
-        observed=float(np.trace(total) / total.sum()),
-        n=len(kept),
-        level=level,
-    )
+    coincidences = ordered / (given - 1)[:, None, None]
+    units = None if clusters is None else [clusters[i] for i in kept]
+    return agreement_of_tables(coincidences, units, alpha_of_coincidences, level, resamples)
 
 
 def alpha_of_coincidences(tables: np.ndarray) -> np.ndarray:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from unveil.errors import UserError
+from unveil.judging.clusters import cluster_means
 from unveil.judging.judge import Columns, Judge
 from unveil.judging.judgement import Judgement, judge_answers
 from unveil.judging.length_control import LengthControlledWinRate, length_controlled_win_rate
@@ -14,7 +15,7 @@ from unveil.judging.position import PositionBias, position_bias
 from unveil.judging.power import deviation_from_even, minimum_detectable_difference
 from unveil.judging.sign_test import SignTest, sign_test
 from unveil.judging.usage import Usage
-from unveil.judging.win_rate import WinRate, adjusted_win_rate, cluster_means
+from unveil.judging.win_rate import WinRate, adjusted_win_rate
 
 
 @dataclass(frozen=True)

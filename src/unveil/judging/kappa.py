@@ -6,13 +6,14 @@ p_o is the share of items on which they give the same label, p_e the share that 
 reach by chance. 1 is full agreement, 0 chance. The interval is a bootstrap over prompts.
 """
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from unveil.errors import UserError
 from unveil.judging.bootstrap import bootstrap_sums
+from unveil.judging.clusters import cluster_sums
 
 
 @dataclass(frozen=True)
@@ -45,22 +46,39 @@ def cohen_kappa(
     if len(labels_a) != len(labels_b):
         raise UserError(f"kappa: {len(labels_a)} and {len(labels_b)} labels; both judges must label the same items")
     kept = [i for i, pair in enumerate(zip(labels_a, labels_b)) if None not in pair]
-    if not kept:
-        return Agreement(None, None, None, None, 0, level)
     names: dict[Hashable, int] = {}
     a, b = ([names.setdefault(labels[i], len(names)) for i in kept] for labels in (labels_a, labels_b))
     tables = np.zeros((len(kept), len(names), len(names)))
     tables[np.arange(len(kept)), a, b] = 1
-    tables = sums_by_cluster(tables, None if clusters is None else [clusters[i] for i in kept])
-    total = tables.sum(0)
-    value = float(kappa_of_tables(total[None])[0])
-    interval = bootstrap_sums(tables, kappa_of_tables, level, resamples)
+    units = None if clusters is None else [clusters[i] for i in kept]
+    return agreement_of_tables(tables, units, kappa_of_tables, level, resamples)
+
+
+def agreement_of_tables(
+    tables: np.ndarray,
+    clusters: Sequence[Hashable] | None,
+    coefficient: Callable[[np.ndarray], np.ndarray],
+    level: float,
+    resamples: int,
+) -> Agreement:
+    """The coefficient of summed tables with its interval.
+
+    tables: what each item adds to a table of labels against labels, [items, labels, labels], equal labels on the
+    diagonal. clusters: one label per item, or None. coefficient: tables [R, labels, labels] -> values [R], NaN where
+    undefined.
+    """
+    if len(tables) == 0:
+        return Agreement(None, None, None, None, 0, level)
+    parts = tables if clusters is None else cluster_sums(tables, clusters)
+    total = parts.sum(0)
+    value = float(coefficient(total[None])[0])
+    interval = bootstrap_sums(parts, coefficient, level, resamples)
     return Agreement(
         value=value if np.isfinite(value) else None,
         low=interval[0] if interval else None,
         high=interval[1] if interval else None,
-        observed=float(np.trace(total)) / len(kept),
-        n=len(kept),
+        observed=float(np.trace(total) / total.sum()),
+        n=len(tables),
         level=level,
     )
 
@@ -72,14 +90,3 @@ def kappa_of_tables(tables: np.ndarray) -> np.ndarray:
     chance = (tables.sum(-1) * tables.sum(-2)).sum(-1) / n**2
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.where(chance < 1, (observed - chance) / (1 - chance), np.nan)
-
-
-def sums_by_cluster(values: np.ndarray, clusters: Sequence[Hashable] | None) -> np.ndarray:
-    """Sums of [N, ...] over the items of each cluster."""
-    if clusters is None:
-        return values
-    number: dict[Hashable, int] = {}
-    member = np.array([number.setdefault(label, len(number)) for label in clusters])
-    sums = np.zeros((len(number), *values.shape[1:]))
-    np.add.at(sums, member, values)
-    return sums

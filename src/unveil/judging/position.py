@@ -10,9 +10,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from unveil.errors import UserError
+from unveil.judging.clusters import cluster_means
 from unveil.judging.judge import Verdict
 from unveil.judging.sign_test import SignTest, sign_test
-from unveil.judging.win_rate import WinRate, adjusted_win_rate, cluster_means, mean_interval
+from unveil.judging.win_rate import WinRate, adjusted_win_rate, mean_interval
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,8 @@ import numpy as np
 from scipy.special import bdtr, betaincinv
 
 from unveil.errors import UserError
-from unveil.judging.win_rate import check_level, cluster_means
+from unveil.judging.clusters import cluster_means
+from unveil.judging.win_rate import check_level
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from statistics import NormalDist
 import numpy as np
 
 from unveil.errors import UserError
+from unveil.judging.clusters import cluster_means
 
 
 @dataclass(frozen=True)
@@ -98,18 +99,6 @@ def mean_interval(means: np.ndarray, level: float = 0.95) -> tuple[float, float]
     variance = ((means**2).sum() + z**2 / 2) / total - centre**2
     half = z * np.sqrt(variance / total)
     return float(max(0.0, centre - half)), float(min(1.0, centre + half))
-
-
-def cluster_means(values: np.ndarray, clusters: Sequence[Hashable]) -> np.ndarray:
-    """The mean of each cluster, in order of first appearance. values: [N] or [N, ...]; clusters: N labels."""
-    if len(clusters) != len(values):
-        raise UserError(f"clusters: {len(clusters)} labels for {len(values)} values; give one each")
-    number: dict[Hashable, int] = {}
-    member = np.array([number.setdefault(label, len(number)) for label in clusters])
-    sums = np.zeros((len(number), *values.shape[1:]))
-    np.add.at(sums, member, values)
-    sizes = np.bincount(member).reshape(-1, *[1] * (values.ndim - 1))
-    return sums / sizes
 
 
 def normal_quantile(level: float) -> float:
