@@ -8,6 +8,7 @@ import numpy as np
 
 from unveil.errors import UserError, name_rows
 from unveil.judging.judge import Verdict
+from unveil.judging.tie_margin import check_tie_margin, higher_wins
 
 
 @dataclass(frozen=True)
@@ -25,8 +26,7 @@ class RatingJudge:
     separator: str = ""
 
     def __post_init__(self) -> None:
-        if not self.tie_margin >= 0:
-            raise UserError(f"judge {self.name}: tie_margin is {self.tie_margin}; give 0 or more")
+        check_tie_margin(self.name, self.tie_margin)
 
     @property
     def symmetric(self) -> bool:
@@ -36,7 +36,8 @@ class RatingJudge:
     def compare(self, prompts: Sequence[str], answers_a: Sequence[str], answers_b: Sequence[str]) -> list[Verdict]:
         """One verdict per prompt. Raises UserError when a score is missing or not finite."""
         scores_a, scores_b = self.rate(prompts, answers_a), self.rate(prompts, answers_b)
-        return [self._verdict(a, b) for a, b in zip(scores_a.tolist(), scores_b.tolist(), strict=True)]
+        pairs = zip(scores_a.tolist(), scores_b.tolist(), strict=True)
+        return [higher_wins(a, b, self.tie_margin) for a, b in pairs]
 
     def rate(self, prompts: Sequence[str], answers: Sequence[str]) -> np.ndarray:
         """The score of every answer, float64 [N]."""
@@ -50,9 +51,3 @@ class RatingJudge:
         if bad:
             raise UserError(f"judge {self.name}: the score of row {name_rows(bad)} is not finite; mend the scorer")
         return scores
-
-    def _verdict(self, score_a: float, score_b: float) -> Verdict:
-        reason = f"{score_a:.4g} against {score_b:.4g}"
-        if abs(score_a - score_b) <= self.tie_margin:
-            return Verdict("tie", reason)
-        return Verdict("A" if score_a > score_b else "B", reason)

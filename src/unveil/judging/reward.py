@@ -8,6 +8,7 @@ from typing import Any
 from unveil.errors import UserError, name_rows
 from unveil.judging.columns import rows_of
 from unveil.judging.judge import Columns, Verdict
+from unveil.judging.tie_margin import check_tie_margin, higher_wins
 
 RewardFunction = Callable[..., Sequence[float | None]]
 
@@ -27,8 +28,7 @@ class RewardJudge:
     reads_columns: bool = True
 
     def __post_init__(self) -> None:
-        if not self.tie_margin >= 0:
-            raise UserError(f"judge {self.name}: tie_margin is {self.tie_margin}; give 0 or more")
+        check_tie_margin(self.name, self.tie_margin)
 
     @property
     def symmetric(self) -> bool:
@@ -72,7 +72,4 @@ class RewardJudge:
     def _verdict(self, a: float | None, b: float | None) -> Verdict:
         if a is None or b is None:
             return Verdict("tie", f"no reward for {'either' if a is b else 'A' if a is None else 'B'}", parsed=False)
-        reason = f"{a:.4g} against {b:.4g}"
-        if abs(a - b) <= self.tie_margin:
-            return Verdict("tie", reason)
-        return Verdict("A" if a > b else "B", reason)
+        return higher_wins(a, b, self.tie_margin)
