@@ -111,9 +111,9 @@ def _reading(one: Disagreement, judgements: Sequence[Judgement]) -> Reading:
 def _opinion(judgement: Judgement, place: int) -> Opinion:
     verdict = judgement.verdicts[place]
     side = {"A": 0, "B": 1}.get(verdict.winner) if verdict.parsed else None
-    if judgement.a_first is None or judgement.b_first is None:
+    if judgement.orders is None:
         return Opinion(judgement.judge, _word(verdict), side, [("", verdict.reason)] if verdict.reason else [])
-    orders = (("A first", judgement.a_first[place]), ("B first", judgement.b_first[place]))
+    orders = (("A first", judgement.orders.a_first[place]), ("B first", judgement.orders.b_first[place]))
     reasons = [(f"{order}, {_word(given)}", given.reason or "no reason given") for order, given in orders]
     return Opinion(judgement.judge, _word(verdict), side, reasons)
 

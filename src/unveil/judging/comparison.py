@@ -98,8 +98,8 @@ def comparison_of(judgement: Judgement, clusters: Sequence[Hashable] | None = No
         for answers in (judgement.answers_a, judgement.answers_b)
     )
     position = None
-    if judgement.a_first is not None and judgement.b_first is not None:
-        position = position_bias(judgement.a_first, judgement.b_first, labels, level)
+    if judgement.orders:
+        position = position_bias(judgement.orders.a_first, judgement.orders.b_first, labels, level)
     means = cluster_means(outcomes, units)
     length_a, length_b = float(words_a.mean()), float(words_b.mean())
     return Comparison(
@@ -109,7 +109,7 @@ def comparison_of(judgement: Judgement, clusters: Sequence[Hashable] | None = No
         mean_length_a=length_a,
         mean_length_b=length_b,
         length_ratio=length_a / length_b if length_b else None,
-        position_bias=_by_position(judgement) if position else None,
+        position_bias=judgement.orders.position_bias if judgement.orders else None,
         sign=sign_test(outcomes, units, level),
         length_controlled=length_controlled_win_rate(outcomes, words_a[kept], words_b[kept], units, level),
         position=position,
@@ -119,16 +119,6 @@ def comparison_of(judgement: Judgement, clusters: Sequence[Hashable] | None = No
         unparsed=len(judgement.verdicts) - len(kept),
         usage=judgement.usage,
     )
-
-
-def _by_position(judgement: Judgement) -> float:
-    """Share of the parsed pairs where the same place won in both orders."""
-    pairs = [
-        (one.winner, other.winner)
-        for one, other in zip(judgement.a_first or [], judgement.b_first or [], strict=True)
-        if one.parsed and other.parsed
-    ]
-    return sum(pair in (("A", "B"), ("B", "A")) for pair in pairs) / len(pairs)
 
 
 def _excerpt(text: str) -> str:

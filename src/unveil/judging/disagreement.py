@@ -42,9 +42,9 @@ def disagreements(judgements: Sequence[Judgement]) -> list[Disagreement]:
         verdicts = [judgement.verdicts[place] for judgement in judgements]
         between = [_distance(one, other) for one, other in combinations(verdicts, 2) if one.parsed and other.parsed]
         orders = [
-            _distance(judgement.a_first[place], judgement.b_first[place])
+            _distance(judgement.orders.a_first[place], judgement.orders.b_first[place])
             for judgement in judgements
-            if judgement.a_first is not None and judgement.b_first is not None and judgement.verdicts[place].parsed
+            if judgement.orders and judgement.verdicts[place].parsed
         ]
         unparsed = sum(not verdict.parsed for verdict in verdicts)
         found.append(

@@ -71,20 +71,32 @@ class BothOrders:
     verdicts: what both orders agree on, else a tie. a_first, b_first: the verdicts of each order, both in terms of A
     and B (reasons are verbatim, so one given in the second order calls the answers by their places there). What could
     not be read in either order is unparsed.
-    favours_first, favours_second: shares of the parsed pairs where the answer read first (second) won in both orders,
-    which says something about the judge and nothing about the answers.
     """
 
     verdicts: list[Verdict]
     a_first: list[Verdict]
     b_first: list[Verdict]
-    favours_first: float
-    favours_second: float
+
+    @property
+    def favours_first(self) -> float:
+        """Share of the parsed pairs where the answer read first won in both orders: it is about the judge alone."""
+        return self._share(("A", "B"))
+
+    @property
+    def favours_second(self) -> float:
+        """Share of the parsed pairs where the answer read second won in both orders."""
+        return self._share(("B", "A"))
 
     @property
     def position_bias(self) -> float:
-        """Share of the pairs decided by position alone; 0 for a judge that reads fairly."""
-        return self.favours_first + self.favours_second
+        """Share of the parsed pairs decided by position alone; 0 for a judge that reads fairly."""
+        return self._share(("A", "B"), ("B", "A"))
+
+    def _share(self, *winners: tuple[Winner, Winner]) -> float:
+        """Of the parsed pairs, the share whose winners (A first, B first) are among these."""
+        orders = zip(self.a_first, self.b_first, strict=True)
+        pairs = [(one.winner, other.winner) for one, other in orders if one.parsed and other.parsed]
+        return sum(pair in winners for pair in pairs) / max(1, len(pairs))
 
 
 def judge_both_orders(
@@ -102,16 +114,7 @@ def judge_both_orders(
         parsed = one.parsed and other.parsed
         winner: Winner = one.winner if parsed and one.winner == other.winner else "tie"
         verdicts.append(Verdict(winner, f"A first: {_told(one)}. B first: {_told(other)}", parsed))
-    pairs = [
-        (one.winner, other.winner) for one, other in zip(a_first, b_first, strict=True) if one.parsed and other.parsed
-    ]
-    return BothOrders(
-        verdicts=verdicts,
-        a_first=a_first,
-        b_first=b_first,
-        favours_first=pairs.count(("A", "B")) / max(1, len(pairs)),
-        favours_second=pairs.count(("B", "A")) / max(1, len(pairs)),
-    )
+    return BothOrders(verdicts, a_first, b_first)
 
 
 def ask(

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from unveil.errors import UserError
-from unveil.judging.judge import Columns, Judge, Verdict, ask, judge_both_orders
+from unveil.judging.judge import BothOrders, Columns, Judge, Verdict, ask, judge_both_orders
 from unveil.judging.usage import Usage
 
 
@@ -13,8 +13,8 @@ from unveil.judging.usage import Usage
 class Judgement:
     """The verdicts on all pairs, with the texts that they are about.
 
-    a_first, b_first: the verdicts of each order, both in terms of A and B; None for a symmetric judge. usage: what the
-    judge said that it has spent so far, None if it spends nothing.
+    orders: the verdicts of each order; None for a symmetric judge. usage: what the judge said that it has spent so
+    far, None if it spends nothing.
     """
 
     judge: str
@@ -22,8 +22,7 @@ class Judgement:
     answers_a: Sequence[str]
     answers_b: Sequence[str]
     verdicts: list[Verdict]
-    a_first: list[Verdict] | None = None
-    b_first: list[Verdict] | None = None
+    orders: BothOrders | None = None
     usage: Usage | None = None
 
     @property
@@ -41,9 +40,9 @@ class Judgement:
                 "answer_a": self.answers_a[place],
                 "answer_b": self.answers_b[place],
             }
-            for order, given in (("a_first", self.a_first), ("b_first", self.b_first)):
-                if given is not None:
-                    row[f"winner_{order}"] = _winner(given[place])
+            if self.orders:
+                row["winner_a_first"] = _winner(self.orders.a_first[place])
+                row["winner_b_first"] = _winner(self.orders.b_first[place])
             rows.append(row | {"winner": _winner(verdict), "reason": verdict.reason, "parsed": verdict.parsed})
         return rows
 
@@ -66,14 +65,10 @@ def judge_answers(
         )
     if len(prompts) == 0:
         raise UserError("compare: there are no prompts; give at least one")
-    a_first = b_first = None
-    if judge.symmetric:
-        verdicts = ask(judge, prompts, answers_a, answers_b, columns)
-    else:
-        both = judge_both_orders(judge, prompts, answers_a, answers_b, columns)
-        verdicts, a_first, b_first = both.verdicts, both.a_first, both.b_first
+    orders = None if judge.symmetric else judge_both_orders(judge, prompts, answers_a, answers_b, columns)
+    verdicts = orders.verdicts if orders else ask(judge, prompts, answers_a, answers_b, columns)
     usage: Usage | None = getattr(judge, "usage", None)
-    return Judgement(judge.name, prompts, answers_a, answers_b, verdicts, a_first, b_first, usage)
+    return Judgement(judge.name, prompts, answers_a, answers_b, verdicts, orders, usage)
 
 
 def _winner(verdict: Verdict) -> str | None:
