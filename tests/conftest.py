@@ -1,6 +1,7 @@
-"""A tiny LLaDA and a tokenizer that knows every text, for the tests of all rooms."""
+"""A tiny LLaDA, a tokenizer that knows every text, and commands run inside the test process: for all rooms."""
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import pytest
 import torch
@@ -9,7 +10,9 @@ from tokenizers.decoders import ByteLevel as ByteLevelDecoder
 from tokenizers.models import BPE
 from tokenizers.pre_tokenizers import ByteLevel
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
+from transformers.utils import logging
 
+from unveil.cli.main import main
 from unveil.models import LLaDAConfig, LLaDAModelLM
 
 EOS, MASK, BOS, EOT = "<|endoftext|>", "<|mask|>", "<|begin|>", "<|eot|>"
@@ -19,6 +22,14 @@ CHAT_TEMPLATE = (
     "{{ bos_token }}{% for message in messages %}{{ message['role'] }}\n{{ message['content'] }}<|eot|>{% endfor %}"
     "{% if add_generation_prompt %}assistant\n{% endif %}"
 )
+
+
+class Outcome(NamedTuple):
+    """What a command returned and printed."""
+
+    code: int
+    out: str
+    err: str
 
 
 @pytest.fixture
@@ -64,3 +75,35 @@ def tiny_llada() -> Callable[..., LLaDAModelLM]:
             return LLaDAModelLM(LLaDAConfig(vocab_size=vocab_size, **(fields | config))).to(dtype).eval()
 
     return make
+
+
+@pytest.fixture
+def base(tiny_llada, toy_tokenizer, tmp_path) -> str:
+    """A random model and its tokenizer, saved."""
+    folder = tmp_path / "base"
+    tiny_llada().save_pretrained(folder)
+    toy_tokenizer.save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.fixture
+def unveil(capsys) -> Callable[..., Outcome]:
+    """`unveil("train", "--beta", 1)` runs a command in this process."""
+
+    def run(*words: object) -> Outcome:
+        capsys.readouterr()
+        code = main([str(word) for word in words])
+        return Outcome(code, *capsys.readouterr())
+
+    return run
+
+
+@pytest.fixture
+def quiet_transformers():
+    """What `unveil.cli.main` asks for before transformers is imported; here it was imported before."""
+    logging.disable_progress_bar()
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()
+    yield
+    logging.set_verbosity(verbosity)
+    logging.enable_progress_bar()

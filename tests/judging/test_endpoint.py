@@ -14,7 +14,6 @@ from scripted_endpoint import (
     SHORT,
     answers_in,
     judge_of,
-    scripted_endpoint,
     wait_until,
     winners,
 )
@@ -29,20 +28,9 @@ from unveil.judging.template import Template
 from unveil.judging.usage import Prices
 
 pytest.importorskip("openai")
+pytestmark = pytest.mark.usefixtures("api_key")
 
 PLAIN = "| {{prompt}}\n[Answer A]\n{{answer_a}}\n[End of answer A] [Answer B]\n{{answer_b}}\n[End of answer B]"
-
-
-@pytest.fixture
-def server():
-    with scripted_endpoint() as script:
-        yield script
-
-
-@pytest.fixture(autouse=True)
-def _key(monkeypatch):
-    monkeypatch.setenv("OPENAI_API_KEY", KEY)
-    monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
 
 
 def test_verdicts_reasons_tokens_and_cost_arrive(server):

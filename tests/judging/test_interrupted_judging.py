@@ -9,14 +9,12 @@ from pathlib import Path
 
 import pytest
 from scripted_endpoint import (
-    KEY,
     LONG,
     MODEL,
     PROMPTS,
     SHORT,
     Script,
     judge_of,
-    scripted_endpoint,
     wait_until,
     winners,
 )
@@ -25,18 +23,7 @@ from unveil.errors import UserError
 from unveil.judging.answer_cache import AnswerCache
 
 pytest.importorskip("openai")
-
-
-@pytest.fixture
-def server():
-    with scripted_endpoint() as script:
-        yield script
-
-
-@pytest.fixture(autouse=True)
-def _key(monkeypatch):
-    monkeypatch.setenv("OPENAI_API_KEY", KEY)
-    monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
+pytestmark = pytest.mark.usefixtures("api_key")
 
 
 def run_elsewhere(server: Script, cache: Path, concurrency: int = 2) -> subprocess.Popen:

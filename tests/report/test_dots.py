@@ -1,6 +1,6 @@
 """`ratio_dots` draws every dot that it is given."""
 
-from test_figures import count, pixels
+from png_pixels import count, pixels
 
 from unveil.report import Dot, ratio_dots
 from unveil.report.drawing import BLUE, ORANGE

@@ -1,27 +1,13 @@
 """Figures are PNG files that show what they were given."""
 
-import io
-
-import numpy as np
 import pytest
-from matplotlib.image import imread
+from png_pixels import count, pixels
 
 from unveil.report import Interval, before_after, curves, histograms, interval_bars
 from unveil.report.drawing import BLUE, GREY, ORANGE
 from unveil.report.figures import moving_average
 
 ROWS = [Interval("new", 0.62, 0.58, 0.66, main=True), Interval("old", 0.5, 0.46, 0.54)]
-
-
-def pixels(png: bytes) -> np.ndarray:
-    """[height, width, 3] in 0..255."""
-    return (imread(io.BytesIO(png))[..., :3] * 255).round().astype(int)
-
-
-def count(png: bytes, colour: str) -> int:
-    """Pixels of exactly this colour."""
-    wanted = [int(colour[i : i + 2], 16) for i in (1, 3, 5)]
-    return int((pixels(png) == wanted).all(-1).sum())
 
 
 def test_a_longer_bar_has_more_ink():

@@ -1,24 +1,10 @@
 """The figures that compare judges and runs."""
 
-import io
-
-import numpy as np
 import pytest
-from matplotlib.image import imread
+from png_pixels import count, pixels
 
 from unveil.report import Line, Rate, rate_dots, run_lines
 from unveil.report.drawing import MANY
-
-
-def pixels(png: bytes) -> np.ndarray:
-    """[height, width, 3] in 0..255."""
-    return (imread(io.BytesIO(png))[..., :3] * 255).round().astype(int)
-
-
-def count(png: bytes, colour: str) -> int:
-    """Pixels of exactly this colour."""
-    wanted = [int(colour[i : i + 2], 16) for i in (1, 3, 5)]
-    return int((pixels(png) == wanted).all(-1).sum())
 
 
 def test_every_judge_has_its_colour():
