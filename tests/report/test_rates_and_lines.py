@@ -4,7 +4,7 @@ import pytest
 from png_pixels import count, pixels
 
 from unveil.report import Line, Rate, rate_dots, run_lines
-from unveil.report.drawing import MANY
+from unveil.report.drawing import MANY, broken
 
 
 def test_every_judge_has_its_colour():
@@ -42,3 +42,24 @@ def test_the_same_run_has_one_colour_for_both_kinds():
 @pytest.mark.parametrize("values", [[0.5], [0.5, 0.7]])
 def test_a_run_with_few_logs_is_drawn(values):
     assert count(run_lines([Line("kto", "up", list(range(len(values))), values)], axis="nats"), MANY[0]) > 0
+
+
+@pytest.mark.parametrize("letters", [30, 60, 200])
+def test_long_names_stay_inside_and_leave_the_curves_their_room(letters):
+    names = [f"{which}_" * (letters // 2) for which in "abcde"]
+    for png in (
+        rate_dots([Rate("A against B", name, 0.6, 0.5, 0.7) for name in names]),
+        rate_dots([Rate(name, "jo", 0.6, 0.5, 0.7) for name in names]),
+        run_lines([Line(name, "up", [1, 9], [i, i + 1]) for i, name in enumerate(names)], axis="nats"),
+    ):
+        picture = pixels(png)
+        assert (picture[:, -1] == 255).all()
+        assert (picture[:, 0] == 255).all()
+        assert (picture == [int(MANY[0][i : i + 2], 16) for i in (1, 3, 5)]).all(-1).any(0).sum() > 100
+
+
+def test_a_name_is_broken_after_marks_and_loses_no_letter():
+    assert broken("short", 9) == "short"
+    assert broken("mmlu_professional_psychology", 20) == "mmlu_professional_\npsychology"
+    assert broken("vrpo from base, 1000", 10) == "vrpo from\nbase, 1000"
+    assert broken("x" * 25, 10) == "\n".join(["x" * 10, "x" * 10, "x" * 5])

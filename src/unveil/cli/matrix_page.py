@@ -11,7 +11,7 @@ from unveil.evaluation.grid_run import FAILED, SKIPPED
 from unveil.evaluation.grid_table import Entry, Row, markdown, tidy
 from unveil.files import write_bytes, write_json, write_text
 from unveil.report import Gallery, Paragraph, Picture, Section, Table, page
-from unveil.report.drawing import INK, MUTED, drawing
+from unveil.report.drawing import INK, MUTED, broken, drawing
 
 _NOTE = (
     "Mean over seeds with its 95 % interval (Student). A value of one seed has no interval; its standard error is the "
@@ -55,7 +55,12 @@ def heat_map(table: Mapping[Row, Mapping[str, Entry]], columns: list[str]) -> by
             (means[:, place] - known.min()) / spread if spread else np.where(np.isnan(means[:, place]), np.nan, 0.5)
         )
         shades[:, place] = scaled if high else 1 - scaled
-    with drawing(2.6 + 1.7 * len(columns), 0.9 + 0.42 * len(rows)) as picture:
+    titles = [broken(column, 20) for column in columns]
+    names = [broken(f"{method} from {start}, {size}", 32) for start, method, size in rows]
+    # Inches: a letter of these labels takes 0.085, a line of them 0.17, so long names leave the cells their room.
+    letters = max((len(line) for name in names for line in name.split("\n")), default=0)
+    lines = max(title.count("\n") for title in titles) if titles else 0
+    with drawing(0.4 + 0.085 * letters + 1.7 * len(columns), 0.9 + 0.42 * len(rows) + 0.17 * lines) as picture:
         axes = picture.axes
         axes.imshow(np.ma.masked_invalid(shades), cmap="Blues", vmin=-0.25, vmax=2.2, aspect="auto")
         for y, row in enumerate(rows):
@@ -65,8 +70,12 @@ def heat_map(table: Mapping[Row, Mapping[str, Entry]], columns: list[str]) -> by
                 half = "" if span is None else f" ± {(span[1] - span[0]) / 2:.2g}"
                 text = entry.describe() if entry.mean is None else f"{entry.mean:.3f}{half} (n={seeds})"
                 axes.annotate(text, (x, y), ha="center", va="center", fontsize=8, color=INK if entry.values else MUTED)
-        axes.set_xticks(range(len(columns)), columns, color=INK)
-        axes.set_yticks(range(len(rows)), [f"{method} from {start}, {size}" for start, method, size in rows], color=INK)
+        for x in range(1, len(columns)):
+            axes.axvline(x - 0.5, color="white", linewidth=1.2)
+        for y in range(1, len(rows)):
+            axes.axhline(y - 0.5, color="white", linewidth=1.2)
+        axes.set_xticks(range(len(columns)), titles, color=INK)
+        axes.set_yticks(range(len(rows)), names, color=INK)
         axes.grid(visible=False)
         for spine in axes.spines.values():
             spine.set_visible(False)

@@ -58,8 +58,5 @@ def ratio_dots(panels: Mapping[str, Sequence[Dot]], *, even_name: str, legend_ti
             picture.axes.plot([], [], "o", color=PALETTE[which % len(PALETTE)], markersize=4.6, label=name)
         if any(dot.hollow for dot in dots):
             picture.axes.plot([], [], "o", color=INK, markerfacecolor="white", markersize=4.6, label="biased")
-        picture.figure.legend(
-            loc="outside upper left", ncols=len(series) + 1, title=legend_title or None, borderaxespad=0.2,
-            handlelength=1.0,
-        )  # fmt: skip
+        picture.legend(len(series) + 1, title=legend_title or None, borderaxespad=0.2, handlelength=1.0)
         return picture.png()

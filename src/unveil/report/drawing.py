@@ -1,11 +1,13 @@
 """One look for all figures: quiet axes, colours that differ for colour-blind eyes too (Okabe and Ito), PNG bytes."""
 
 import io
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import matplotlib as mpl
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -16,6 +18,8 @@ PALETTE = (BLUE, ORANGE, GREY)
 MANY = (BLUE, ORANGE, "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#5b6570", "#a8761b")
 
 _WIDTH, _HEIGHT, _DPI = 5.4, 3.3, 170
+_PER_INCH = 11  # letters of a legend that surely fit in an inch
+_ONE_ROW = 0.3  # inches that every height has for a legend
 _STYLE: dict[Any, Any] = {
     "font.family": "DejaVu Sans",
     "font.size": 9.5,
@@ -50,6 +54,26 @@ class Drawing:
         self.panels: list[Axes] = list(self.figure.subplots(1, panels, sharey=True, squeeze=False)[0])
         self.axes = self.panels[0]
 
+    def legend(self, columns: int, handles: Sequence[Artist] | None = None, **look: Any) -> None:
+        """A legend above all else, in as many columns as the width holds; the figure grows by its rows.
+
+        columns: the most that it may have. handles: what it names; None: whatever has a label in the first pair of
+        axes.
+        """
+        if handles is None:
+            handles = self.axes.get_legend_handles_labels()[0]
+        if not handles:
+            return
+        width, height = self.figure.get_size_inches()
+        names = [broken(str(handle.get_label()), int(_PER_INCH * width)) for handle in handles]
+        for ncols in range(min(columns, len(names)), 0, -1):
+            legend = self.figure.legend(handles, names, loc="outside upper left", ncols=ncols, **look)
+            extent = legend.get_window_extent()
+            if extent.width <= self.figure.bbox.width or ncols == 1:
+                break
+            legend.remove()
+        self.figure.set_size_inches(width, height + max(0.0, extent.height / self.figure.dpi - _ONE_ROW))
+
     def png(self) -> bytes:
         """The figure as a PNG file."""
         buffer = io.BytesIO()
@@ -62,3 +86,13 @@ def drawing(width: float = _WIDTH, height: float = _HEIGHT, panels: int = 1) -> 
     """A drawing in the common style; take its `png()` before the block ends."""
     with mpl.rc_context(_STYLE):
         yield Drawing(width, height, panels)
+
+
+def broken(name: str, width: int) -> str:
+    """`name` on lines of at most `width` letters, broken after a space or a mark such as _ or / where there is one."""
+    lines = [""]
+    for piece in re.findall(rf"[^\s_/:,.-]{{0,{width - 1}}}[\s_/:,.-]|[^\s_/:,.-]{{1,{width}}}", name):
+        if len(lines[-1]) + len(piece.rstrip()) > width:
+            lines.append("")
+        lines[-1] += piece
+    return "\n".join(line.strip() for line in lines if line.strip())

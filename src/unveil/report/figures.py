@@ -74,6 +74,7 @@ def curves(
             axes.plot(steps, moving_average(values, smooth), color=colour, linewidth=2, label=name)
         axes.set_xlabel("optimizer step")
         axes.set_ylabel(axis)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.yaxis.set_major_locator(MaxNLocator(6))
         axes.margins(x=0.01)
         _legend(axes, len(series))

@@ -24,7 +24,7 @@ def run_lines(lines: Sequence[Line], *, axis: str, zero: bool = True, smooth: in
     """Moving averages over optimizer steps; lines of a single point become dots. Needs at least one line."""
     runs = list(dict.fromkeys(line.run for line in lines))
     kinds = list(dict.fromkeys(line.kind for line in lines))
-    with drawing(5.4, 3.3 + 0.2 * ((len(runs) + len(kinds)) // 2)) as picture:
+    with drawing(5.4, 3.5) as picture:
         axes = picture.axes
         if zero:
             axes.axhline(0, color=MUTED, linewidth=1)
@@ -43,7 +43,8 @@ def run_lines(lines: Sequence[Line], *, axis: str, zero: bool = True, smooth: in
             ]
         axes.set_xlabel("optimizer step")
         axes.set_ylabel(axis)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.yaxis.set_major_locator(MaxNLocator(6))
         axes.margins(x=0.02)
-        picture.figure.legend(handles=handles, loc="outside upper left", ncols=2, handlelength=1.8)
+        picture.legend(2, handles, handlelength=1.8)
         return picture.png()

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from unveil.report.drawing import INK, MANY, MUTED, drawing
+from unveil.report.drawing import INK, MANY, MUTED, broken, drawing
 
 
 @dataclass(frozen=True)
@@ -42,12 +42,12 @@ def rate_dots(
                 va="center", fontsize=8.5, color=colour,
             )  # fmt: skip
         for place in range(len(rows) - 1):
-            axes.axhline(place + 0.5, color="#f0f1f3", linewidth=0.8)
+            axes.axhline(place + 0.5, color="#f0f1f3", linewidth=0.8, zorder=0.5)
         ends = [even, *(rate.low for rate in rates), *(rate.high for rate in rates)]
         reach = max(max(ends) - even, even - min(ends), 0.05)
         axes.set_xlim(even - 1.08 * reach, even + 1.3 * reach)
         axes.set_ylim(-0.6, len(rows) - 0.4)
-        axes.set_yticks(range(len(rows)), rows[::-1], color=INK)
+        axes.set_yticks(range(len(rows)), [broken(row, 28) for row in reversed(rows)], color=INK)
         axes.set_xlabel(axis)
         axes.grid(axis="y", visible=False)
         axes.spines["left"].set_visible(False)
@@ -57,5 +57,5 @@ def rate_dots(
         )  # fmt: skip
         for which, name in enumerate(series):
             axes.plot([], [], "o", color=MANY[which % len(MANY)], markersize=5.5, label=name)
-        picture.figure.legend(loc="outside upper left", ncols=min(len(series), 4), handlelength=1.0)
+        picture.legend(4, handlelength=1.0)
         return picture.png()
