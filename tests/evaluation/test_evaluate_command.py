@@ -313,9 +313,11 @@ def test_no_file_but_two_imports_lm_eval_with_itself():
     assert found == {"evaluation/model.py", "evaluation/harness.py"}
 
 
-def test_tasks_move_with_their_data(evaluate, task_folder, tmp_path, unveil, base):
+@pytest.mark.parametrize("relative", [False, True])
+def test_tasks_move_with_their_data(evaluate, task_folder, tmp_path, unveil, base, monkeypatch, relative):
     shutil.move(task_folder, tmp_path / "elsewhere")
-    words = ("--tasks", "letters", "--include_path", tmp_path / "elsewhere")
+    monkeypatch.chdir(tmp_path)
+    words = ("--tasks", "letters", "--include_path", "elsewhere" if relative else tmp_path / "elsewhere")
     assert unveil("evaluate", "--model_name_or_path", base, *words).code == 0
 
 

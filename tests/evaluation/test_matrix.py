@@ -189,7 +189,7 @@ def test_intervals_are_student_s_over_seeds():
     assert Entry((0.5, 0.5)).describe() == "0.500 (2 seeds, all alike)"
     assert Entry((0.5,), error=0.02).describe() == "0.500 (1 seed ± 0.020 over documents)"
     assert Entry((0.5, 0.7), failed=1, missing=2).describe().endswith("(2 seeds), 1 failed, 2 missing")
-    assert (Entry(()).describe(), Entry((), failed=1).describe()) == ("missing", "failed")
+    assert [e.describe() for e in (Entry(()), Entry((), failed=1), Entry((), missing=1))] == ["-", "failed", "missing"]
 
 
 def test_intervals_cover_the_true_mean_as_often_as_they_say():
@@ -205,7 +205,7 @@ def test_win_rates_are_a_column_that_the_start_lacks(declared, grid_of, tmp_path
     grid = grid_of(declared | {"compare": {"dataset_name": "prompts.jsonl", "judge": "film-ratings"}})
     table = table_of(grid, run_grid(grid, tmp_path / "out", Package()), tmp_path / "out")
     assert table[("base", "kto", "all")][WIN_RATE].mean == pytest.approx(0.6)
-    assert table[("base", "none", "all")][WIN_RATE].describe() == "missing"
+    assert table[("base", "none", "all")][WIN_RATE].describe() == "-"
     assert "| kto | all |" in markdown(table, grid.columns)
     assert heat_map(table, grid.columns).startswith(b"\x89PNG")
 
@@ -273,6 +273,7 @@ def test_real_commands_fill_a_matrix(unveil, base, task_folder, declared, tmp_pa
             "dataset_name": "thumbs.jsonl", "max_steps": 1, "per_device_train_batch_size": 8, "num_draws": 2,
             "use_cpu": True, "learning_rate": 0.01, "allow_one_label": True,
         },
+        "compare": {"dataset_name": "thumbs.jsonl", "judge": "regex:a", "gen_length": 4, "device": "cpu"},
     }  # fmt: skip
     (tmp_path / "matrix.yaml").write_text(yaml.safe_dump(declared, sort_keys=False))
     monkeypatch.setattr(grid_run.run_grid, "__defaults__", (here, lambda line: None))
@@ -281,8 +282,10 @@ def test_real_commands_fill_a_matrix(unveil, base, task_folder, declared, tmp_pa
     assert code == 0, out
     table = json.loads((tmp_path / "out" / "matrix.json").read_text())["table"]
     assert [(row["method"], row["size"], row["seeds"], row["metric"]) for row in table] == [
-        ("none", "all", 2, "acc"), ("kto", "8", 2, "acc"),
+        ("none", "all", 2, "acc"), ("none", "all", 0, ""), ("kto", "8", 2, "acc"), ("kto", "8", 2, "win rate"),
     ]  # fmt: skip
+    assert "| base | none | all | " in out
+    assert "missing" not in out
     assert (tmp_path / "out" / "matrix.png").read_bytes().startswith(b"\x89PNG")
     code, out, _ = unveil(*words)
     assert out.count("done before") == 4

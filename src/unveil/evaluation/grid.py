@@ -7,7 +7,7 @@
     tasks:    {gsm8k: {num_fewshot: 5}, ours: {tasks: ours, include_path: tasks}}
     train:    {dataset_name: thumbs.jsonl, max_steps: 100}     # flags of every `unveil train`
     evaluate: {num_draws: 64}                                  # flags of every `unveil evaluate`
-    compare:  {dataset_name: prompts.jsonl, judge: film-ratings}  # optional: against the start, a column of its own
+    compare:  {dataset_name: prompts.jsonl, judge: human_ratings}  # optional: against the start, a column of its own
 
 The grid of "Insights into Alignment" (arXiv 2404.14723). A method is flags of `unveil train`; without any, it is the
 start itself, which has no data size. A path is looked for from where the command runs, then beside the file.

@@ -54,7 +54,7 @@ class Entry:
         """For the table: the mean with its interval and the number of seeds, never a number without them."""
         gaps = [f"{count} {what}" for count, what in ((self.failed, "failed"), (self.missing, "missing")) if count]
         if not self.values:
-            return "failed" if self.failed else "missing"
+            return "failed" if self.failed else "missing" if self.missing else "-"
         n, span = len(self.values), self.interval()
         if n > 1 and span is None:
             text = f"{self.mean:.3f} ({n} seeds, all alike)"

@@ -61,12 +61,13 @@ def load_tasks(names: Sequence[str], include_path: Sequence[str] = ()) -> dict[s
             raise UserError(f"--include_path {folder}: there is no such folder; give a folder of task files (*.yaml)")
     from lm_eval.tasks import TaskManager
 
+    folders = [str(Path(folder).resolve()) for folder in include_path]  # tasks are loaded from their data's folder
     with quiet_lm_eval():
-        manager = TaskManager(include_path=list(include_path), include_defaults=False)
+        manager = TaskManager(include_path=folders, include_defaults=False)
         strangers = [name for name in names if not _known(manager, name)]
         if strangers:
             _refuse_damaged(strangers, include_path)
-            manager = TaskManager(include_path=list(include_path))
+            manager = TaskManager(include_path=folders)
         specs = [spec for name in names for spec in _resolve(manager, name)]
         built: list[Any] = []
         for spec in dict.fromkeys(specs):
