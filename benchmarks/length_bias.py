@@ -31,10 +31,10 @@ from benchmarks.pair_training import (
     CANVAS,
     Settings,
     correct,
+    held_out_data,
     margins,
     responses,
     shipped_base,
-    surrogates,
     trained,
 )
 from benchmarks.review_pairs import ReviewPair, length_biased, review_pairs
@@ -80,13 +80,6 @@ def yardstick(split: str, count: int, recipe: Recipe) -> tuple[list[str], Answer
     return asked, sample(base.denoiser, base, asked, recipe, recipe.base_seed, lambda _: None)
 
 
-@cache
-def held_out_data(split: str, count: int, settings: Settings):
-    """Answers of held-out pairs (all, without a length bias) and their ELBOs under the base, once per process."""
-    answers = responses(review_pairs(split)[:count], settings)
-    return answers, surrogates(shipped_base().denoiser, answers, settings.eval_draws)
-
-
 def work(job: Job) -> Record:
     """Train, let answer, judge: outcomes against the base and lengths of both models' answers, prompt by prompt."""
     logging.disable_progress_bar()
@@ -97,6 +90,7 @@ def work(job: Job) -> Record:
     asked, of_base = yardstick(job["split"], count, Recipe())
     own = sample(Denoiser(found.model), shipped_base(), asked, recipe, recipe.aligned_seed, lambda _: None)
     against = judged(asked, own, of_base)
+    # All pairs, without a length bias.
     answers, reference = held_out_data(job["split"], count, settings)
     right = correct(margins(found.model, answers, reference, settings.eval_draws))
     progress(

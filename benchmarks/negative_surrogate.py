@@ -18,7 +18,6 @@ import argparse
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -28,15 +27,7 @@ from transformers.utils import logging
 from benchmarks.figures import crosses
 from benchmarks.intervals import Estimate, crossed
 from benchmarks.measuring import progress, table
-from benchmarks.pair_training import (
-    Settings,
-    correct,
-    margins,
-    responses,
-    shipped_base,
-    surrogates,
-    trained,
-)
+from benchmarks.pair_training import Settings, correct, held_out_data, margins, trained
 from benchmarks.review_pairs import review_pairs
 from benchmarks.runs import Record, experiment, run_all
 from unveil.files import write_bytes
@@ -44,13 +35,6 @@ from unveil.files import write_bytes
 SURROGATES = ("elbo", "mix", "eubo", "holder")
 FIGURE = "negative_surrogate.png"
 OWN = Settings(num_draws=4)
-
-
-@cache
-def held_out_data(split: str, count: int | None, settings: Settings):
-    """Answers of held-out pairs and their ELBOs under the base, once per process."""
-    answers = responses(review_pairs(split)[:count], settings)
-    return answers, surrogates(shipped_base().denoiser, answers, settings.eval_draws)
 
 
 def work(job: dict[str, Any]) -> Record:

@@ -18,7 +18,6 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -28,15 +27,7 @@ from transformers.utils import logging
 from benchmarks.figures import lines_with_bands
 from benchmarks.intervals import Estimate, crossed
 from benchmarks.measuring import progress, table
-from benchmarks.pair_training import (
-    Settings,
-    correct,
-    margins,
-    responses,
-    shipped_base,
-    surrogates,
-    trained,
-)
+from benchmarks.pair_training import Settings, correct, held_out_data, margins, trained
 from benchmarks.review_pairs import flipped, review_pairs
 from benchmarks.runs import Job, Record, experiment, run_all
 from unveil.files import write_bytes
@@ -57,13 +48,6 @@ def job_of(objective: str, rate: float, seed: int, split: str, held_out: int | N
     same = objective in TOLD_THE_RATE and rate == 0
     name = {"objective": "dpo" if same else objective, "flipped": rate, "seed": seed, "split": split}
     return {**name, "settings": {**settings.as_dict(), "held_out": held_out}}
-
-
-@cache
-def held_out_data(split: str, count: int | None, settings: Settings):
-    """Answers of held-out pairs and their ELBOs under the base, once per process."""
-    answers = responses(review_pairs(split)[:count], settings)
-    return answers, surrogates(shipped_base().denoiser, answers, settings.eval_draws)
 
 
 def work(job: Job) -> Record:

@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 from transformers import PreTrainedModel, PrinterCallback
 
-from benchmarks.review_pairs import ReviewPair, as_dataset
+from benchmarks.review_pairs import ReviewPair, as_dataset, review_pairs
 from unveil.data import to_shape
 from unveil.demo.base import Base, load_base
 from unveil.draws import plan
@@ -145,6 +145,13 @@ def surrogates(denoiser: Denoiser, answers: Sequence[Response], draws: int) -> N
     """ELBO of every answer, nats `[N]`; draws depend on the answer's id alone, so that all models share them."""
     plans = [plan(EVALUATION_SEED, r.example_id, 0, r.length, draws) for r in answers]
     return score(denoiser, answers, plans).values.double().numpy()
+
+
+@cache
+def held_out_data(split: str, count: int | None, settings: Settings) -> tuple[list[Response], NDArray[np.float64]]:
+    """Answers of held-out pairs (the first `count`; None: all) and their ELBOs under the base, once per process."""
+    answers = responses(review_pairs(split)[:count], settings)
+    return answers, surrogates(shipped_base().denoiser, answers, settings.eval_draws)
 
 
 def margins(
