@@ -24,8 +24,8 @@ from torch import Tensor
 
 from benchmarks.measuring import progress
 from benchmarks.our_step import Schedule, plans_of, prepare, two_pass, values
+from benchmarks.pair_training import shipped_base
 from benchmarks.proportional import Batch
-from unveil.demo.base import load_base
 from unveil.demo.reviews import feedback_rows
 from unveil.likelihood import Response, row_values, score
 from unveil.models import Denoiser
@@ -80,7 +80,7 @@ def reviews(split: str, count: int, tokenizer: Any, seed: int) -> Batch:
 
 def trained_pair(steps: int, batch_size: int, num_examples: int) -> Pair:
     """The shipped base, and a copy after `steps` KTO steps (AdamW, learning rate 5e-4, 2 draws)."""
-    loaded = load_base()
+    loaded = shipped_base()
     base, model = loaded.denoiser, copy.deepcopy(loaded.model)
     policy = Denoiser(model)
     optimizer = torch.optim.AdamW(model.parameters(), lr=5e-4, weight_decay=0.01)

@@ -21,6 +21,7 @@ Medians and ranges over batches; the last line printed is one JSON object.
 import json
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -29,7 +30,7 @@ import torch
 from benchmarks.gradient_error import Pair, reviews, trained_pair
 from benchmarks.measuring import Spread, machine, parser, progress, table
 from benchmarks.our_step import Schedule, objective_weights, prepare, values
-from unveil.demo.base import load_base
+from benchmarks.pair_training import shipped_base
 from unveil.likelihood import row_values
 from unveil.objectives import kto
 from unveil.training.row_skipping import keep_probabilities
@@ -41,28 +42,16 @@ ONE_ROW = 1
 FORWARD, FORWARD_AND_BACKWARD = 1.0, 3.0
 
 
+@dataclass
 class Rows:
-    """One optimizer batch: weights, tokens, hidden tokens and gradient norms of its rows, and the step's own noise."""
+    """Rows of one optimizer batch at one beta: `[rows]` weights, tokens, hidden tokens and squared norms of their
+    weighted gradients; `noise` is the step's own."""
 
-    def __init__(self, pair: Pair, batch_size: int, seed: int, num_draws: int, beta: float):
-        batch = reviews("report", batch_size, load_base().tokenizer, seed)
-        prepared = prepare(pair.policy, batch, Schedule(num_draws, "quadratic_tiling", ONE_ROW))
-        policy, reference = (values(model, prepared) for model in (pair.policy, pair.base))
-        _, factors = objective_weights(prepared, policy, reference, kto(beta=beta))
-        self.weight, count = factors.numpy(), len(factors)
-        self.tokens, self.hidden, self.square = np.zeros(count), np.zeros(count), np.zeros(count)
-        answers: dict[int, torch.Tensor] = {}
-        for packed in prepared.packed:
-            row = int(packed.order[0])
-            gradient = self.weight[row] * _gradient(pair, packed)
-            self.tokens[row] = sum(packed.segment_lengths)
-            self.hidden[row] = len(prepared.plans[row // num_draws].positions[row % num_draws])
-            self.square[row] = float(gradient.square().sum())
-            answers[row // num_draws] = answers.get(row // num_draws, 0) + gradient
-        total = sum(answers.values())
-        count = len(answers)
-        squares = sum(float(gradient.square().sum()) for gradient in answers.values())
-        self.noise = count / (count - 1) * (squares - float(total.square().sum()) / count)
+    weight: np.ndarray
+    tokens: np.ndarray
+    hidden: np.ndarray
+    square: np.ndarray
+    noise: float
 
     def importance(self, rule: str) -> np.ndarray:
         """What the chance to be kept is in proportion to."""
@@ -82,6 +71,36 @@ class Rows:
         added = ((1 / keep[live] - 1) * self.square[live]).sum() / self.noise
         kept = (keep * self.tokens).sum() / self.tokens.sum()
         return float(added), float((FORWARD + FORWARD_AND_BACKWARD * kept) / (FORWARD + FORWARD_AND_BACKWARD))
+
+
+def rows_of_batch(pair: Pair, batch_size: int, seed: int, num_draws: int, betas: Sequence[float]) -> list[Rows]:
+    """One optimizer batch at every beta: a row's gradient is the same for all, only its weight is not."""
+    batch = reviews("report", batch_size, shipped_base().tokenizer, seed)
+    prepared = prepare(pair.policy, batch, Schedule(num_draws, "quadratic_tiling", ONE_ROW))
+    policy, reference = (values(model, prepared) for model in (pair.policy, pair.base))
+    weights = [objective_weights(prepared, policy, reference, kto(beta=beta))[1].numpy() for beta in betas]
+    tokens, hidden = np.zeros(prepared.num_rows), np.zeros(prepared.num_rows)
+    squares = [np.zeros(prepared.num_rows) for _ in betas]
+    answers: list[dict[int, torch.Tensor]] = [{} for _ in betas]
+    for packed in prepared.packed:
+        row = int(packed.order[0])
+        answer, draw = divmod(row, num_draws)
+        tokens[row] = sum(packed.segment_lengths)
+        hidden[row] = len(prepared.plans[answer].positions[draw])
+        gradient = _gradient(pair, packed)
+        for weight, square, sums in zip(weights, squares, answers):
+            weighted = weight[row] * gradient
+            square[row] = float(weighted.square().sum())
+            sums[answer] = sums.get(answer, 0) + weighted
+    own = [_noise(list(sums.values())) for sums in answers]
+    return [Rows(weight, tokens, hidden, square, noise) for weight, square, noise in zip(weights, squares, own)]
+
+
+def _noise(answers: Sequence[torch.Tensor]) -> float:
+    """Variance of a step's gradient by which answers it has, from the gradients of its answers."""
+    count, total = len(answers), sum(answers)
+    squares = sum(float(gradient.square().sum()) for gradient in answers)
+    return count / (count - 1) * (squares - float(total.square().sum()) / count)  # type: ignore[union-attr]
 
 
 def _gradient(pair: Pair, packed: Any) -> torch.Tensor:
@@ -123,12 +142,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         args.steps, args.batches, args.batch_size, args.num_draws = 1, 2, 4, 2
     torch.set_num_threads(args.threads)
     pair = trained_pair(args.steps, args.batch_size, 2)
+    measured_batches = []
+    for seed in range(args.batches):
+        measured_batches.append(rows_of_batch(pair, args.batch_size, seed, args.num_draws, BETAS))
+        progress(f"batch {seed + 1}/{args.batches}")
     found = []
-    for beta in BETAS:
-        batches = []
-        for seed in range(args.batches):
-            batches.append(Rows(pair, args.batch_size, seed, args.num_draws, beta))
-            progress(f"beta {beta}: batch {seed + 1}/{args.batches}")
+    for beta, batches in zip(BETAS, zip(*measured_batches)):
         spread = Spread.of([float(np.std(np.abs(b.weight)) / np.mean(np.abs(b.weight))) for b in batches])
         print(f"beta {beta}: |w| of the rows varies by {spread.text()} of its mean\n")
         found += measured(batches, beta)
