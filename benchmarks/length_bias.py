@@ -209,6 +209,12 @@ def report(args: argparse.Namespace, found: dict[str, list[Record]]) -> dict[str
         "distinct bigrams",
     ]
     table(head, rows)
+    by_seed = {name: column(records, "lengths").mean(1).tolist() for name, records in found.items()}
+    print("tokens per answer, by training seed:\n")
+    table(
+        ["model", *(f"seed {seed}" for seed in args.seeds)],
+        [[name, *(f"{mean:.1f}" for mean in means)] for name, means in by_seed.items()],
+    )
     words = in_words(longer, gaps)
     print("\n".join(words))
     points = {name: (lengths[name], rates[name]) for name in found}
@@ -227,6 +233,7 @@ def report(args: argparse.Namespace, found: dict[str, list[Record]]) -> dict[str
         "pairs": data,
         "base_tokens": float(base.mean()),
         "tokens": {name: e._asdict() for name, e in lengths.items()},
+        "tokens_by_seed": by_seed,
         "minus_base": {name: e._asdict() for name, e in longer.items()},
         "minus_dpo": {name: e._asdict() for name, e in gaps.items()},
         "win_rate": {name: e._asdict() for name, e in rates.items()},

@@ -59,6 +59,8 @@ def test_length_bias(tmp_path, capsys):
     assert printed["pairs"]["chosen_longer"] == pytest.approx(0.8, abs=0.01)
     gap = printed["tokens"]["simpo"]["value"] - printed["tokens"]["dpo"]["value"]
     assert printed["minus_dpo"]["simpo"]["value"] == pytest.approx(gap)
+    by_seed = {name: mean for name, (mean,) in printed["tokens_by_seed"].items()}
+    assert by_seed == pytest.approx({name: e["value"] for name, e in printed["tokens"].items()})
     assert (tmp_path / length_bias.FIGURE).read_bytes().startswith(PNG)
 
 
