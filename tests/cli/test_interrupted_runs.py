@@ -75,7 +75,16 @@ def test_a_run_in_the_same_folder_needs_resume_or_overwrite(train, tmp_path):
     assert "is not empty" in err
 
 
+@pytest.fixture
+def ctrl_c_counts():
+    """A background job inherits that SIGINT is ignored, and so would what it starts."""
+    inherited = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, inherited)
+
+
 @pytest.mark.slow
+@pytest.mark.usefixtures("ctrl_c_counts")
 @pytest.mark.filterwarnings("default::unveil.errors.UserInputWarning")
 @pytest.mark.parametrize("blow", [signal.SIGKILL, signal.SIGINT])
 def test_a_kill_and_resume_end_where_the_whole_run_does(train, base, tmp_path, blow):
