@@ -228,6 +228,7 @@ def test_the_progress_bar_counts_every_token_of_every_canvas_early_exit_or_not(c
     ("arguments", "message"),
     [
         ({"prompts_ids": [[0], [1] * 59]}, "prompts 1: longer than the 58 tokens that --gen_length 6 leaves"),
+        ({"config": GenerationConfig(gen_length=64)}, "--gen_length 64: leaves nothing of the model's 64 tokens"),
         ({"prompts_ids": [[0], [1, 3]]}, "prompts 1: contain the mask token"),
         ({"eos_token_id": 9}, "end token 9: outside the model's vocabulary of 4"),
         ({"eos_token_id": None, "config": CONFIGS["random_late"]}, "--eos_rule late: the tokenizer has no end token"),

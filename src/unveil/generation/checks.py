@@ -34,7 +34,12 @@ def check(
             "give the tokenizer that belongs to the model"
         )
     if denoiser.max_length is not None:
-        room = max(0, denoiser.max_length - config.gen_length)
+        room = denoiser.max_length - config.gen_length
+        if room < 1:
+            raise UserError(
+                f"--gen_length {config.gen_length}: leaves nothing of the model's {denoiser.max_length} tokens for a "
+                "prompt; give a smaller one"
+            )
         long = [row for row, prompt in enumerate(prompts_ids) if len(prompt) + config.gen_length > denoiser.max_length]
         if long:
             raise UserError(
