@@ -11,6 +11,7 @@ import torch
 from command_files import THUMBS, edited, read_rows, write_rows
 from safetensors.torch import load_file
 
+from unveil.cli.main import main
 from unveil.models import load_denoiser_model
 from unveil.training.surrogate_trainer import SurrogateTrainer
 
@@ -180,3 +181,17 @@ def test_a_resumed_run_obeys_another_learning_rate(train, tmp_path):
     lowered = [line["learning_rate"] for line in metrics(tmp_path / "lowered")]
     assert lowered == pytest.approx(rates["low"][4:])
     assert rates["high"][4:] == pytest.approx([10 * rate for rate in lowered])
+
+
+@pytest.mark.parametrize(
+    ("command", "told"), [("compare", "--resume"), ("evaluate", "--output_dir"), ("generate", "run it again")]
+)
+def test_an_interrupted_command_tells_what_it_keeps(command, told, monkeypatch, capsys):
+    def pressed(_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(f"unveil.cli.{command}.main", pressed)
+    assert main([command]) == 130
+    err = capsys.readouterr().err
+    assert told in err
+    assert "checkpoints" not in err

@@ -27,6 +27,16 @@ COMMANDS = {
     "variance": "how much estimates vary by draw design and combiner on your model and data; recommends one",
 }
 
+# What an interrupted command leaves behind, and how to go on; others leave nothing that matters.
+_KEPT = {
+    "train": "saved checkpoints are kept",
+    "sft": "saved checkpoints are kept",
+    "compare": "answers in --output_dir are used again with --resume, replies of an endpoint in any case",
+    "evaluate": "the same command with the same --output_dir goes on",
+    "matrix": "the same command goes on",
+    "reference": "the same command goes on",
+}
+
 
 def usage() -> str:
     """The text of `unveil --help`."""
@@ -71,7 +81,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
         return 2
     except KeyboardInterrupt:
-        print(f"unveil {command}: interrupted; saved checkpoints are kept", file=sys.stderr)
+        print(f"unveil {command}: interrupted; {_KEPT.get(command, 'run it again')}", file=sys.stderr)
         return 130
 
 
