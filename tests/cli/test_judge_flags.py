@@ -105,7 +105,7 @@ def test_several_are_a_panel_or_stay_apart():
         ({"judge": ["reward:flag_judges:number"]}, "a int cannot be called"),
         ({"judge": ["reward:flag_judges:missing"]}, "has no attribute 'missing'"),
         ({"judge": ["numeric"], "judge_tolerance": -1.0}, "--judge_tolerance -1"),
-        ({"judge": ["unit_tests"], "judge_seconds": 0.0}, "must be positive"),
+        ({"judge": ["unit_tests"], "judge_seconds": 0.0}, "--judge_seconds 0"),
     ],
 )
 def test_what_cannot_be_loaded_is_told_in_one_line(settings, message):
@@ -114,6 +114,13 @@ def test_what_cannot_be_loaded_is_told_in_one_line(settings, message):
     with pytest.raises(UserError, match=message) as error:
         JudgeArguments(**settings).load()
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(("flag", "value"), [("judge_seconds", -1.0), ("judge_seconds", 0.0), ("judge_memory", 1)])
+def test_limits_of_the_sandbox_are_told_by_their_flags(flag, value):
+    settings: dict[str, object] = {"judge": ["unit_tests"], flag: value}
+    with pytest.raises(UserError, match=f"^--{flag} {value}: "):
+        JudgeArguments(**settings).load()  # type: ignore[arg-type]
 
 
 def test_without_the_client_the_extra_is_named(monkeypatch):
