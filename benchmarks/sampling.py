@@ -5,8 +5,8 @@
 The shipped model answers the demo's held-out prompts under several samplers. Each is judged, prompt by prompt, by the
 demo's judge (fitted to human ratings) against the sampler of the same family that commits one token per forward; wins
 plus half the ties, 95 % intervals over prompts. A row "again" is the same sampler with another seed: what no difference
-looks like. A sampler is *not worse* where its interval reaches 0.5 and the rate itself is above 0.48;
-`forwards_ratio_equal_quality` is the largest ratio of forwards among those.
+looks like. A sampler is *not worse* where its whole interval is above 0.45: few prompts show nothing, so they prove
+nothing. `forwards_ratio_equal_quality` is the largest ratio of forwards among those.
 
 The judge reads a bag of words, so it may miss what parallel decoding spoils. Beside it stand what the model itself says
 of its answers (the ELBO per token, nats: higher is likelier text), their lengths and their distinct word pairs.
@@ -51,7 +51,7 @@ from unveil.likelihood import Response, score
 
 FIGURE = "sampling.png"
 BLOCK = 8
-NOT_WORSE = 0.48
+MARGIN = 0.05
 _ELBO_SEED, _ELBO_DRAWS = 40_000, 2
 _CHUNK = 80
 
@@ -137,8 +137,8 @@ def elbo_per_token(base: Base, ids: list[list[int]], answers: list[list[int]]) -
 
 
 def not_worse(rate: WinRate) -> bool:
-    """Whether a sampler is as good as the one that it is judged against, as far as this can be seen."""
-    return rate.high >= 0.5 and rate.rate > NOT_WORSE
+    """Non-inferiority: shown to lose by less than `MARGIN` to the sampler that it is judged against."""
+    return rate.low > 0.5 - MARGIN
 
 
 def differing(answers: Sequence[Sequence[int]], others: Sequence[Sequence[int]]) -> float:

@@ -13,10 +13,10 @@ def rate(value, high):
     return WinRate(value, 2 * value - high, high, 0, 0, 0, 100)
 
 
-def test_not_worse_needs_the_interval_and_the_rate():
-    assert sampling.not_worse(rate(0.49, 0.51))
-    assert not sampling.not_worse(rate(0.49, 0.495))
-    assert not sampling.not_worse(rate(0.47, 0.55))
+def test_not_worse_needs_the_whole_interval_above_the_margin():
+    assert sampling.not_worse(rate(0.49, 0.52))
+    assert not sampling.not_worse(rate(0.48, 0.52))
+    assert not sampling.not_worse(rate(0.5, 0.9))  # a wide interval shows nothing
 
 
 def test_positions_that_differ_are_counted_over_the_longer_answer():
