@@ -289,6 +289,7 @@ def test_results_are_not_overwritten_unasked(evaluate):
     code, _, err = evaluate("letters")
     assert code == 2
     assert "holds results.json already; give --overwrite" in err
+    assert "(answers and likelihoods that are known are used again) or another folder" in err
 
 
 def test_the_missing_extra_is_named(evaluate, monkeypatch):

@@ -121,7 +121,10 @@ def _output_folder(args: EvaluateArguments) -> Path | None:
     if folder.is_file():
         raise UserError(f"--output_dir {folder}: is a file, a folder is needed; give another name")
     if (folder / RESULTS).exists() and not args.overwrite:
-        raise UserError(f"--output_dir {folder}: holds {RESULTS} already; give --overwrite or another folder")
+        raise UserError(
+            f"--output_dir {folder}: holds {RESULTS} already; give --overwrite (answers and likelihoods that are known "
+            "are used again) or another folder"
+        )
     return folder
 
 
