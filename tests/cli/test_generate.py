@@ -117,6 +117,12 @@ def test_show_prints_the_final_text_where_there_is_no_terminal(generate):
     assert generate("--prompt", "one", "--show").out == generate("--prompt", "one").out
 
 
+def test_help_says_that_show_needs_a_terminal(unveil, capsys):
+    with pytest.raises(SystemExit):
+        unveil("generate", "--help")
+    assert "draws nothing where the output is no terminal" in " ".join(capsys.readouterr().out.split())
+
+
 def test_samplers_are_chosen_by_flags():
     settings = GenerationArguments(
         gen_length=8, remasking="margin", confidence_threshold=0.8, cache="dual", cache_interval=2, top_k=5

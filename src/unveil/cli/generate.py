@@ -41,7 +41,10 @@ class PromptArguments(HeldOutArguments):
     trajectories: str | None = field(
         default=None, metadata={"help": "Write every step of every answer there, as JSON lines."}
     )
-    show: bool = field(default=False, metadata={"help": "Show the unmasking in the terminal while it happens."})
+    show: bool = field(
+        default=False,
+        metadata={"help": "Show the unmasking while it happens; draws nothing where the output is no terminal."},
+    )
 
 
 def main(argv: Sequence[str]) -> None:
