@@ -92,9 +92,19 @@ def test_a_turn_that_cannot_be_answered_is_told_and_the_chat_goes_on(chat, promp
     assert code == 2
     assert err.count("unveil chat: error: ") == 2
     assert "longer than the 248 tokens that --gen_length 8 leaves" in err
+    assert "error: this turn: longer" in err
+    assert "prompts 0" not in err
     assert [prompt.count("user") for prompt in prompts][-1] == 1
     assert "fine" in prompts[-1]
     assert out.endswith("\n")
+
+
+def test_a_chat_with_all_defaults_works_on_the_shipped_model(unveil, monkeypatch):
+    """It holds 128 tokens: half of them are the canvas, and what was said is forgotten when it fills the other half."""
+    model = Path(chat_command.__file__).parents[1] / "demo" / "assets" / "base"
+    monkeypatch.setattr("sys.stdin", io.StringIO(f"{'a good film ' * 15}\n{'a bad film ' * 15}\n"))
+    code, _, err = unveil("chat", "--model_name_or_path", model)
+    assert (code, err) == (0, "unveil chat: the oldest turn no longer fits and is forgotten\n")
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """`unveil compare`: the same prompts, settings and seeds for both models, and a judge in between."""
 
 import json
+from pathlib import Path
 
 import pytest
 from command_files import edited, read_rows
@@ -93,6 +94,17 @@ def test_a_judge_that_likes_the_first_answer_is_asked_in_both_orders(compare, tm
     assert "100.0% of the pairs decided by position" in out
     row = read_rows(tmp_path / "result" / "comparisons.jsonl")[0]
     assert (row["winner_a_first"], row["winner_b_first"], row["winner"]) == ("A", "B", "tie")
+
+
+def test_a_canvas_of_no_given_length_fits_the_smaller_model(base, other, thumbs, unveil, tmp_path):
+    config = Path(other) / "config.json"
+    settings = json.loads(config.read_text())
+    config.write_text(json.dumps({**settings, "max_position_embeddings": 64, "max_sequence_length": 64}))
+    words = ("--dataset_name", thumbs, "--judge", "my_judges:fewer", "--max_samples", 1, "--steps", 1)
+    words = ("compare", "--model", other, "--against", base, *words, "--output_dir", tmp_path / "result")
+    assert unveil(*words).code == 0
+    settings = json.loads((tmp_path / "result" / "answers_settings.json").read_text())
+    assert settings["sampling"]["gen_length"] == 32
 
 
 def test_conversations_are_compared_too(compare, pairs):

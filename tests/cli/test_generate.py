@@ -1,11 +1,13 @@
 """`unveil generate`: prompts from flags or files, answers to the screen or to a file."""
 
 import re
+from pathlib import Path
 
 import pytest
 from command_files import read_rows, write_rows
 from tokenizers.pre_tokenizers import ByteLevel
 
+import unveil as unveil_package
 from unveil.cli.prompting import GenerationArguments
 from unveil.generation import GenerationConfig, read_trajectories
 
@@ -84,6 +86,33 @@ def test_blocks_fit_the_canvas_by_themselves():
     assert GenerationArguments(gen_length=64).configs()[0] == GenerationConfig(gen_length=64, block_length=32)
     assert GenerationArguments(gen_length=40).configs()[0].block_length is None
     assert GenerationArguments(gen_length=64, block_length=16).configs()[0].block_length == 16
+
+
+@pytest.mark.parametrize(
+    ("settings", "longest", "length"),
+    [
+        ({}, None, 128),
+        ({}, 4096, 128),
+        ({}, 128, 64),
+        ({}, 100, 50),
+        ({"block_length": 24}, 128, 48),
+        ({"block_length": 24}, 4096, 120),
+        ({"block_length": 100}, 128, 100),
+        ({"steps": 2}, 128, 64),
+        ({"gen_length": 120}, 128, 120),
+    ],
+)
+def test_a_canvas_of_no_given_length_leaves_room_for_a_prompt(settings, longest, length):
+    arguments = GenerationArguments(**settings)
+    arguments.check()
+    assert arguments.configs(longest)[0].gen_length == length
+
+
+def test_a_first_command_with_all_defaults_works_on_the_shipped_model(unveil):
+    model = Path(unveil_package.__file__).parent / "demo" / "assets" / "base"
+    code, out, err = unveil("generate", "--model_name_or_path", model, "--prompt", "The film is")
+    assert (code, err) == (0, "")
+    assert "1 answers, " in out
 
 
 def test_samples_differ_in_their_seed_alone():

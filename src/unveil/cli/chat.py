@@ -43,8 +43,9 @@ def main(argv: Sequence[str]) -> int:
     )
     if settings.num_samples != 1:
         raise UserError(f"--num_samples {settings.num_samples}: a turn has one answer; leave the flag out")
-    (config,) = settings.configs()
+    settings.check()
     denoiser, tokenizer = load_for_use(model_args, str(model_args.model_name_or_path))
+    (config,) = settings.configs(denoiser.max_length)
     conversation = Conversation(denoiser, tokenizer, settings, config, chat.system)
     typed = sys.stdin.isatty()
     if typed:
@@ -118,6 +119,13 @@ class Conversation:
         while not self._fits(ids) and len(messages) > 1:
             messages, forgotten = messages[2:], forgotten + 1
             ids = self._ids(messages)
+        if not self._fits(ids):
+            canvas, longest = self.config.gen_length, self.denoiser.max_length or 0
+            turn = "this turn with the system message" if self.first else "this turn"
+            raise UserError(
+                f"{turn}: longer than the {longest - canvas} tokens that --gen_length {canvas} leaves of the model's "
+                f"{longest}; shorten it or give a smaller --gen_length"
+            )
         ends = all_end_tokens(self.denoiser, self.tokenizer, self.settings.stop_tokens)
         with live_canvases(self.tokenizer, [""], ends) as view:
             samples = sampled(self.denoiser, self.tokenizer, {self.turns: ids}, self.settings, self.config, view)

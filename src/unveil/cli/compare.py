@@ -1,6 +1,6 @@
 """`unveil compare`: win rate of one model against another on the same prompts, settings and seeds."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -69,7 +69,7 @@ def main(argv: Sequence[str]) -> None:
             "judge": NAMES,
         },
     )
-    configs = settings.configs()
+    settings.check()
     if data.null:
         settings.require_randomness("--null")
     folder = output_folder(data)
@@ -77,6 +77,7 @@ def main(argv: Sequence[str]) -> None:
     rows, source = read_prompts(data, None, settings.chat)
     names = {"A": str(models.model_name_or_path), "B": str(models.against)}
     loaded = {side: load_for_use(models, name) for side, name in names.items()}
+    configs = settings.configs(shortest(denoiser for denoiser, _ in loaded.values()))
     places, answers = sample_all(rows, source, data, settings, configs, loaded, folder)
     seeds = [config.seed for config in configs]
     compared = Compared(names, source, configs, data.max_samples, origins(rows, places, seeds), vote=panel.judge_vote)
@@ -97,6 +98,11 @@ def main(argv: Sequence[str]) -> None:
     if folder:
         write_results(folder, compared)
         print(f"saved in {data.output_dir}")
+
+
+def shortest(denoisers: Iterable[Denoiser]) -> int | None:
+    """What every model can hold, in tokens; None where none has a limit."""
+    return min((each.max_length for each in denoisers if each.max_length is not None), default=None)
 
 
 def sample_all(
@@ -123,7 +129,7 @@ def sample_all(
             {place: ids[side][place] for place in places},
             {place: int(rows[place]["example_id"]) for place in places},
             lambda part: answer(*loaded[side], part, settings, config),
-            at_once=max(32, 2 * settings.tokens_per_batch // settings.gen_length),
+            at_once=max(32, 2 * settings.tokens_per_batch // configs[0].gen_length),
         )
 
     answers = {side: [sample(side, config) for config in configs] for side in loaded}

@@ -56,11 +56,12 @@ def main(argv: Sequence[str]) -> None:
         DESCRIPTION,
         required={"model_name_or_path": "a hub name or a folder"},
     )
-    configs = settings.configs()
+    settings.check()
     require_new_file(data.output_file, data.overwrite)
     require_new_file(data.trajectories, data.overwrite, "--trajectories")
     rows, source = read_prompts(data, data.prompt, settings.chat)
     denoiser, tokenizer = load_for_use(model_args, str(model_args.model_name_or_path))
+    configs = settings.configs(denoiser.max_length)
     ids_by_place = prompt_ids(rows, source, data, denoiser, tokenizer)
     titles = [as_text(rows[place]["prompt"]) for place in ids_by_place] if data.show else None
     results: list[dict[str, Any]] = []

@@ -14,7 +14,7 @@ from unveil.errors import UserError
 from unveil.generation import GenerationConfig, Observer, Samples, sample
 from unveil.models import Denoiser, unwrap
 
-_DEFAULT_BLOCK = 32
+_DEFAULT_LENGTH, _DEFAULT_BLOCK = 128, 32
 # Prompts meet the model's context in the sampler, which knows what --gen_length leaves of it.
 _NO_LIMIT = 2**31 - 1
 
@@ -23,7 +23,10 @@ _NO_LIMIT = 2**31 - 1
 class GenerationArguments:
     """How answers are drawn"""
 
-    gen_length: int = field(default=128, metadata={"help": "Tokens on the canvas: the longest answer."})
+    gen_length: int | None = field(
+        default=None,
+        metadata={"help": "Tokens on the canvas: the longest answer; unset: 128, or half of what the model can hold."},
+    )
     steps: int | None = field(default=None, metadata={"help": "Forward passes per answer; unset: one per token."})
     block_length: int | None = field(
         default=None,
@@ -61,20 +64,30 @@ class GenerationArguments:
     tokens_per_batch: int = field(default=4096, metadata={"help": "Tokens in one forward pass; changes no result."})
     chat: bool = field(default=False, metadata={"help": "Take plain prompts as a user's message (chat template)."})
 
-    def configs(self) -> list[GenerationConfig]:
-        """One configuration per sample.
+    def check(self) -> None:
+        """Refuse what can be seen to be wrong before a model is loaded, which may decide on the length of the canvas.
 
         Raises:
             UserError: settings that do not fit together, or samples that would be equal.
         """
-        block = self.block_length
-        if block is None and self.gen_length % _DEFAULT_BLOCK == 0:
+        (self if self.gen_length is not None else replace(self, steps=None, block_length=None)).configs()
+
+    def configs(self, longest: int | None = None) -> list[GenerationConfig]:
+        """One configuration per sample.
+
+        longest: tokens that the model (of several, the smallest) can hold, None where it has no limit.
+
+        Raises:
+            UserError: settings that do not fit together, or samples that would be equal.
+        """
+        length, block = self._length(longest), self.block_length
+        if block is None and length % _DEFAULT_BLOCK == 0:
             block = _DEFAULT_BLOCK
         remasking: Any = self.remasking
         eos_rule: Any = self.eos_rule
         cache: Any = self.cache
         first = GenerationConfig(
-            gen_length=self.gen_length,
+            gen_length=length,
             steps=self.steps,
             block_length=block,
             temperature=self.temperature,
@@ -95,6 +108,14 @@ class GenerationArguments:
         if self.num_samples > 1:
             self.require_randomness("--num_samples")
         return [replace(first, seed=self.seed + number) for number in range(self.num_samples)]
+
+    def _length(self, longest: int | None) -> int:
+        """The canvas: where nobody says how long, a model of short texts keeps half of its room for the prompt."""
+        if self.gen_length is not None:
+            return self.gen_length
+        length = _DEFAULT_LENGTH if longest is None else min(_DEFAULT_LENGTH, max(1, longest // 2))
+        block = self.block_length or 1
+        return length if block < 1 else max(block, length - length % block)
 
     def require_randomness(self, flag: str) -> None:
         """Refuse to draw the same answer twice."""
