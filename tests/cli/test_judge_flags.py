@@ -2,10 +2,11 @@
 
 import json
 import sys
+from dataclasses import fields
 
 import pytest
 
-from unveil.cli.judges import JudgeArguments, cache_file, data_columns, load_judge
+from unveil.cli.judges import _READS, JudgeArguments, cache_file, data_columns, load_judge
 from unveil.cli.options import HeldOutArguments
 from unveil.cli.parser import parse
 from unveil.cli.prompting import read_prompts
@@ -116,6 +117,44 @@ def test_what_cannot_be_loaded_is_told_in_one_line(settings, message):
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("settings", "unread", "names"),
+    [
+        ({"judge": ["exact"], "judge_template": "nofile", "judge_model": "foo"}, "judge_model", "exact"),
+        ({"judge": ["exact"], "judge_template": "nofile"}, "judge_template", "exact"),
+        ({"judge": ["exact", "numeric"], "judge_seconds": 3.0}, "judge_seconds", "exact, numeric"),
+        ({"judge": ["regex:x"], "judge_reference": "answer"}, "judge_reference", "regex:x"),
+        ({"judge": ["openai:m"], "judge_model": "n"}, "judge_model", "openai:m"),
+        ({"judge": ["flag_judges:Own"], "judge_seed": 0}, "judge_seed", "flag_judges:Own"),
+        ({"judge": ["exact"], "judge_vote": "mean"}, "judge_vote", "exact"),
+    ],
+)
+def test_a_flag_that_no_judge_reads_is_refused(settings, unread, names):
+    with pytest.raises(UserError) as error:
+        JudgeArguments(**settings).require_read()
+    assert str(error.value) == f"--{unread}: none of the judges {names} reads it; leave it out"
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"judge": ["openai"], "judge_model": "m", "judge_seed": 1, "judge_template": "x", "judge_cache": "y"},
+        {"judge": ["hf:m", "numeric"], "judge_dtype": "float32", "judge_tolerance": 0.1, "judge_vote": "mean"},
+        {"judge": ["unit_tests"], "judge_memory": 99, "judge_reference": "x"},
+        {"judge": ["reward:flag_judges:length"], "judge_tie_margin": 1.0},
+        {"judge": ["exat"], "judge_reference": "x"},  # that there is no such judge is the better message
+    ],
+)
+def test_a_flag_that_some_judge_reads_is_taken(settings):
+    JudgeArguments(**settings).require_read()
+
+
+def test_a_flag_in_the_table_is_a_flag():
+    assert {f"judge_{flag}" for flags in _READS.values() for flag in flags} == {
+        each.name for each in fields(JudgeArguments) if each.name not in ("judge", "judge_vote")
+    }
+
+
 @pytest.mark.parametrize(("flag", "value"), [("judge_seconds", -1.0), ("judge_seconds", 0.0), ("judge_memory", 1)])
 def test_limits_of_the_sandbox_are_told_by_their_flags(flag, value):
     settings: dict[str, object] = {"judge": ["unit_tests"], flag: value}
@@ -170,6 +209,12 @@ def test_compare_gives_a_verifier_its_column(compare, tmp_path):
     assert missing.code == 2
     assert "judge exact: needs the column no_such_column, there is answer; name yours with --judge_ref" in missing.err
     assert missing.err.count("\n") == 1
+
+
+def test_compare_refuses_flags_that_its_judges_do_not_read(compare):
+    result = compare("--judge", "exact", "--judge_template", "nofile", "--judge_temperature", 0.5)
+    assert (result.code, result.err.count("\n")) == (2, 1)
+    assert "--judge_template: none of the judges exact reads it; leave it out" in result.err
 
 
 def test_compare_tells_an_unreachable_endpoint_in_one_line(compare):

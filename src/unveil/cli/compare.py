@@ -163,6 +163,7 @@ def load_judges(panel: JudgeArguments, repeats: int) -> list[Judge]:
     """The judges that were named, each under a name of its own."""
     if repeats < 1:
         raise UserError(f"--judge_repeats {repeats}: at least 1 is needed")
+    panel.require_read()
     judges = panel.load_all()
     vote: Any = panel.judge_vote
     Panel(judges, vote)  # refuses an unknown vote before any work

@@ -3,7 +3,7 @@
 import importlib
 import os
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,29 @@ NAMES = (
     f"{HUMAN_RATINGS}, openai:MODEL, hf:MODEL, exact, numeric, regex:PATTERN, json_schema:FILE, unit_tests, "
     "reward:module:function, or module:attribute"
 )
+_ENDPOINT = (
+    "base_url", "template", "temperature", "max_tokens", "seed", "concurrency", "timeout", "tries", "cache",
+    "price_in", "price_out",
+)  # fmt: skip
+_LOCAL = ("template", "dtype", "device")
+# Which --judge_ flags a kind of judge reads; `kind:` is the kind with something behind its colon.
+_READS = {
+    HUMAN_RATINGS: (),
+    "openai": ("model", *_ENDPOINT),
+    "openai:": _ENDPOINT,
+    "hf": ("model", *_LOCAL),
+    "hf:": _LOCAL,
+    "local": ("model", *_LOCAL),
+    "local:": _LOCAL,
+    "exact": ("reference",),
+    "numeric": ("reference", "tolerance"),
+    "regex": ("reference",),
+    "regex:": (),
+    "json_schema": ("reference",),
+    "json_schema:": (),
+    "unit_tests": ("reference", "seconds", "memory"),
+    "reward:": ("tie_margin",),
+}
 
 
 @dataclass
@@ -64,6 +87,25 @@ class JudgeArguments:
     judge_seconds: float = field(default=10.0, metadata={"help": "Processor time of a program under unit_tests."})
     judge_memory: int = field(default=1024, metadata={"help": "MiB of memory of a program under unit_tests."})
     judge_vote: str = field(default="majority", metadata={"help": "How several judges form a panel: majority or mean."})
+
+    def require_read(self) -> None:
+        """Refuse a flag that was given and that none of the judges reads: whoever gave it expects it to matter.
+
+        Raises:
+            UserError: there is such a flag. A judge that does not exist is left to `load_all`.
+        """
+        names = self.judge or []
+        read = {"judge"} | ({"judge_vote"} if len(names) > 1 else set())
+        for name in names:
+            kind, colon, rest = name.partition(":")
+            known = _READS.get(f"{kind}:" if rest else kind)
+            if known is None and (not colon or kind in _READS):
+                return
+            read |= {f"judge_{flag}" for flag in known or ()}
+        for each in fields(self):
+            if getattr(self, each.name) != each.default and each.name not in read:
+                those = ", ".join(names)
+                raise UserError(f"--{each.name}: none of the judges {those} reads it; leave it out")
 
     def load(self) -> Judge:
         """The judge that is named; several are a panel.
