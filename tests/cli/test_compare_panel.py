@@ -154,9 +154,14 @@ def test_answers_are_used_again_after_an_interruption(compare, sampled, tmp_path
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--temperature", 0.5], "made with other settings: temperature (was 1.0, is 0.5)"),
-        (["--chat"], "made with other settings: chat (was False, is True)"),
+        (["--temperature", 0.5], "made with other settings: --temperature (was 1.0, is 0.5)"),
+        (["--chat"], "made with other settings: --chat (was False, is True)"),
+        (["--seed", 3], "made with other settings: --seed (was 0, is 3)"),
+        (["--gen_length", 16], "made with other settings: --gen_length (was 8, is 16)"),
+        (["--max_prompt_length", 99], "made with other settings: --max_prompt_length (was None, is 99)"),
+        (["--remasking", "random"], "--remasking (was low_confidence, is random); give the same ones, another --out"),
         (["--against", "other"], "made with other settings: weights of model B"),
+        (["--dtype", "bfloat16"], "weights of model A, weights of model B (--dtype was None, is bfloat16); give the"),
         (["--overwrite"], "--resume and --overwrite: one keeps what the other replaces"),
     ],
 )
@@ -170,11 +175,22 @@ def test_answers_of_other_settings_are_refused(compare, sampled, words, message)
     assert not sampled
 
 
+def test_another_model_is_named_with_the_one_before_it(compare, base, tmp_path):
+    compare("--judge", "panel:e", "--max_samples", 2)
+    before = (tmp_path / "result" / "compare.json").read_bytes()
+    for _ in range(2):  # a refusal leaves everything as it was
+        code, _, err = compare("--judge", "panel:e", "--max_samples", 2, "--resume", "--against", "other")
+        assert code == 2
+        assert f"weights of model B (--against was {base}, is other); give the same ones, another --output_dir" in err
+    assert (tmp_path / "result" / "compare.json").read_bytes() == before
+
+
 def test_answers_to_other_prompts_and_broken_files_are_refused(compare, tmp_path):
     compare("--judge", "panel:e", "--max_samples", 3)
     changed = write_rows(tmp_path / "changed.jsonl", [{"prompt": "say 0:"}, {"prompt": "sing 1:"}])
     _, _, err = compare("--judge", "panel:e", "--resume", "--dataset_name", changed)
     assert "answers.jsonl: row 1 had another prompt when it was answered" in err
+    assert f"is {changed}); give the same data and template, another --output_dir, or --overwrite" in err
     file = tmp_path / "result" / "answers.jsonl"
     file.write_text("{}\n" + file.read_text())
     assert "answers.jsonl, line 1: is no answer" in compare("--judge", "panel:e", "--resume").err

@@ -10,7 +10,7 @@ from transformers import PreTrainedTokenizerBase
 
 from unveil.cli.compare_output import Compared, print_results, write_results, write_verdicts
 from unveil.cli.judges import NAMES, JudgeArguments, data_columns
-from unveil.cli.kept_answers import ANSWERS, KeptAnswers, fingerprint_of_answers
+from unveil.cli.kept_answers import ANSWERS, DATA_FLAGS, MODEL_FLAGS, KeptAnswers, fingerprint_of_answers
 from unveil.cli.loading import load_for_use
 from unveil.cli.options import HeldOutArguments, UseArguments
 from unveil.cli.parser import parse
@@ -78,7 +78,8 @@ def main(argv: Sequence[str]) -> None:
     names = {"A": str(models.model_name_or_path), "B": str(models.against)}
     loaded = {side: load_for_use(models, name) for side, name in names.items()}
     configs = settings.configs(shortest(denoiser for denoiser, _ in loaded.values()))
-    places, answers = sample_all(rows, source, data, settings, configs, loaded, folder)
+    named = {flag: getattr(models, flag) for flag in MODEL_FLAGS} | {flag: getattr(data, flag) for flag in DATA_FLAGS}
+    places, answers = sample_all(rows, source, data, settings, configs, loaded, folder, named)
     seeds = [config.seed for config in configs]
     compared = Compared(names, source, configs, data.max_samples, origins(rows, places, seeds), vote=panel.judge_vote)
     prompts = [as_text(rows[place]["prompt"]) for place in places]
@@ -113,13 +114,16 @@ def sample_all(
     configs: list[GenerationConfig],
     loaded: dict[str, tuple[Denoiser, PreTrainedTokenizerBase]],
     folder: Path | None,
+    named: dict[str, Any],
 ) -> tuple[list[int], dict[str, list[list[Answer]]]]:
     """Places of the prompts that both models can use, and the answers of A, of B, and (for the null) of B again."""
     ids = {side: prompt_ids(rows, source, data, *loaded[side]) for side in loaded}
     places = [place for place in ids["A"] if place in ids["B"]]
     if not places:
         raise UserError(f"{source}: no prompt can be used by both models; correct the rows")
-    fingerprint = fingerprint_of_answers(loaded, settings, configs[0], data.max_prompt_length) if folder else {}
+    fingerprint = {}
+    if folder:
+        fingerprint = fingerprint_of_answers(loaded, settings, configs[0], data.max_prompt_length, named)
     kept = KeptAnswers(folder, fingerprint, data.resume)
 
     def sample(side: str, config: GenerationConfig) -> list[Answer]:

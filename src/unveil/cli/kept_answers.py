@@ -1,8 +1,8 @@
 """Answers that `unveil compare` has sampled, kept in its output folder as they come: an interrupted run goes on.
 
 `answers.jsonl` has one line per answer; `answers_settings.json` says what answers depend on: the models' weights, their
-tokenizers and the settings of sampling. An answer is used again if all of that is the same and its prompt has the same
-tokens; nothing else may change under `--resume` (more prompts, samples or judges are welcome).
+tokenizers, the settings of sampling and the first seed. An answer is used again if all of that is the same and its
+prompt has the same tokens; nothing else may change under `--resume` (more prompts, samples or judges are welcome).
 """
 
 import json
@@ -21,6 +21,11 @@ from unveil.likelihood.digests import digest, digest_of_tokenizer, digest_of_wei
 from unveil.models import Denoiser
 
 ANSWERS, SETTINGS = "answers.jsonl", "answers_settings.json"
+MODEL_FLAGS = (
+    "model_name_or_path", "against", "model_revision", "dtype", "tokenizer_name_or_path", "chat_template_path",
+    "mask_token_id",
+)  # fmt: skip
+DATA_FLAGS = ("dataset_name", "dataset_config", "dataset_split", "column_map")
 
 
 class Asked(NamedTuple):
@@ -38,12 +43,15 @@ class KeptAnswers:
         self._answers: dict[Asked, tuple[str, Answer]] = {}
         self._path = folder / ANSWERS if folder else None
         self.reused = 0
+        self._source = ""  # what is said about the data where a prompt has changed
         if folder is None:
             return
         if resume and (folder / ANSWERS).exists():
-            _require_same(folder / SETTINGS, fingerprint)
+            there = _require_same(folder / SETTINGS, fingerprint)
+            self._source = _flags_that_changed(there["named"], fingerprint["named"], DATA_FLAGS)
             self._answers = _read(folder / ANSWERS)
-        write_json(folder / SETTINGS, fingerprint)
+        else:
+            write_json(folder / SETTINGS, fingerprint)
         write_text(folder / ANSWERS, "".join(_line(asked, *kept) for asked, kept in self._answers.items()))
 
     def complete(
@@ -66,8 +74,8 @@ class KeptAnswers:
         other = [example_ids[place] for place in known if self._answers[asked[place]][0] != digests[place]]
         if other:
             raise UserError(
-                f"{self._path}: row {name_rows(sorted(other))} had another prompt when it was answered; give the same "
-                "data and template, or leave --resume out and give --overwrite"
+                f"{self._path}: row {name_rows(sorted(other))} had another prompt when it was answered{self._source}; "
+                "give the same data and template, another --output_dir, or --overwrite instead of --resume"
             )
         self.reused += len(known)
         missing = [place for place in prompts if asked[place] not in self._answers]
@@ -90,29 +98,39 @@ def fingerprint_of_answers(
     settings: GenerationArguments,
     config: GenerationConfig,
     max_prompt_length: int | None,
+    named: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """What answers depend on, beside their prompt and seed, part by part."""
+    """What answers depend on, beside their prompt, part by part.
+
+    config: of the first sample. named: MODEL_FLAGS and DATA_FLAGS as given; they may change while what they lead to is
+    the same, and are kept to tell what was given.
+    """
     parts: dict[str, Any] = {}
     for side, (denoiser, tokenizer) in loaded.items():
         model: Any = denoiser.model
         parts[f"weights of model {side}"] = digest_of_weights(model, adapters=True)
         parts[f"configuration of model {side}"] = digest(settings_of_model(model))
         parts[f"tokenizer of model {side}"] = digest_of_tokenizer(tokenizer)
-    sampling = {name: value for name, value in asdict(config).items() if name != "seed"}
     chosen = {"stop_tokens": settings.stop_tokens, "chat": settings.chat, "max_prompt_length": max_prompt_length}
-    return json.loads(json.dumps(parts | {"sampling": sampling | chosen}))
+    return json.loads(json.dumps(parts | {"sampling": asdict(config) | chosen, "named": dict(named)}))
 
 
-def _require_same(path: Path, here: Mapping[str, Any]) -> None:
+def _require_same(path: Path, here: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The settings in the file, which must be those of `here`."""
     try:
-        there = json.loads(path.read_text(encoding="utf-8"))
+        there: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         sampling: dict[str, Any] = there["sampling"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        there.setdefault("named", {})
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path}: cannot be read; leave --resume out and give --overwrite to start anew") from error
-    other = [name for name in here if name != "sampling" and there.get(name) != here[name]]
+    other = []
+    models = [name for name in here if name not in ("sampling", "named") and there.get(name) != here[name]]
+    if models:
+        flags = _flags_that_changed(there["named"], here["named"], MODEL_FLAGS)
+        other.append(f"{', '.join(models)}{flags or ' (what --model_name_or_path or --against name has changed)'}")
     names = dict.fromkeys([*sampling, *here["sampling"]])
     other += [
-        f"{name} (was {sampling.get(name)}, is {here['sampling'].get(name)})"
+        f"--{name} (was {sampling.get(name)}, is {here['sampling'].get(name)})"
         for name in names
         if sampling.get(name) != here["sampling"].get(name)
     ]
@@ -121,6 +139,15 @@ def _require_same(path: Path, here: Mapping[str, Any]) -> None:
             f"--resume: the answers in {path.parent} were made with other settings: {', '.join(other)}; give the same "
             "ones, another --output_dir, or --overwrite instead of --resume"
         )
+    return there
+
+
+def _flags_that_changed(there: Mapping[str, Any], here: Mapping[str, Any], flags: Sequence[str]) -> str:
+    """` (--flag was this, is that)` for those that did, or nothing."""
+    changed = [
+        f"--{flag} was {there.get(flag)}, is {here.get(flag)}" for flag in flags if there.get(flag) != here.get(flag)
+    ]
+    return f" ({'; '.join(changed)})" if changed else ""
 
 
 def _line(asked: Asked, prompt: str, answer: Answer) -> str:
