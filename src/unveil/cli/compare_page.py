@@ -71,10 +71,14 @@ def _table(comparisons: Sequence[Comparison]) -> Table:
                 result.judge,
                 f"{rate.rate:.3f}  [{rate.low:.3f}, {rate.high:.3f}]",
                 f"{rate.wins} won, {rate.ties} tied, {rate.losses} lost, {result.unparsed} unread",
-                f"{place.first.rate:.3f} for the answer read first" if place else "does not matter",
+                f"{place.first.rate:.3f} for the answer read first" if place else _placeless(result),
             )
         )
     return Table(["judge", "win rate of A", "verdicts", "position"], rows)
+
+
+def _placeless(result: Comparison) -> str:
+    return "does not matter" if result.asked else "no pair was asked"
 
 
 def _gallery(figure: bytes) -> Gallery:

@@ -24,7 +24,10 @@ class PairAgreement:
 
 @dataclass(frozen=True)
 class JudgeAgreement:
-    """Several judges: every pair, and Krippendorff's alpha of all of them (unparsed verdicts are missing labels)."""
+    """Several judges: every pair, and Krippendorff's alpha of all of them.
+
+    A verdict that was unparsed or not asked for is a missing label.
+    """
 
     pairs: list[PairAgreement]
     alpha: Agreement
@@ -39,7 +42,7 @@ class JudgeAgreement:
 class SelfConsistency:
     """A judge asked several times about the same pairs: chance that two of its verdicts agree, with its interval.
 
-    alpha: the same corrected for chance. repeats: times asked. n: prompts. Pairs with fewer than two parsed verdicts
+    alpha: the same corrected for chance. repeats: times asked. n: prompts. Pairs with fewer than two judged verdicts
     do not count.
     """
 
@@ -53,8 +56,8 @@ class SelfConsistency:
 
 
 def labels_of(verdicts: Sequence[Verdict]) -> list[str | None]:
-    """The winners; None for what could not be parsed."""
-    return [verdict.winner if verdict.parsed else None for verdict in verdicts]
+    """The winners; None for what could not be parsed, and where the judge was not asked."""
+    return [verdict.winner if verdict.judged else None for verdict in verdicts]
 
 
 def judge_agreement(

@@ -25,7 +25,9 @@ class Comparison:
     rows: one record per comparison, ready for JSON lines. All rates are over the pairs with a verdict that could be
     read; `unparsed` counts the others. mean_length_a, mean_length_b: words per answer, to be read beside the win rate,
     since many judges like length. length_ratio: A over B, None when B says nothing at all. position_bias: share of
-    pairs that the judge decided by position alone, None for a symmetric judge; `position` has its interval and more.
+    the judged pairs that position alone decided, None for a symmetric judge and without such pairs; `position` has its
+    interval and more. equal: pairs with equal answers. asked: pairs that the judge was asked about; what it was not is
+    a tie of equal answers, and counts in no number that is about the judge.
     minimum_detectable_difference: smallest |win rate - 1/2| that so many prompts show with probability 0.8, None if
     they are too few to show any. usage: what the judge has spent.
     """
@@ -42,6 +44,8 @@ class Comparison:
     position: PositionBias | None
     minimum_detectable_difference: float | None
     unparsed: int
+    equal: int
+    asked: int
     usage: Usage | None
 
     def summary(self) -> dict[str, Any]:
@@ -56,6 +60,10 @@ class Comparison:
         )
         if self.position_bias is not None:
             line += f"; {self.position_bias:.1%} of the pairs decided by position"
+        if self.equal:
+            line += f"; {self.equal} of {len(self.rows)} pairs had equal answers"
+            if self.asked < len(self.rows):
+                line += ", which tie unasked"
         if self.unparsed:
             line += f"; {self.unparsed} of {len(self.rows)} verdicts could not be read and do not count"
         return line
@@ -109,7 +117,7 @@ def comparison_of(judgement: Judgement, clusters: Sequence[Hashable] | None = No
         mean_length_a=length_a,
         mean_length_b=length_b,
         length_ratio=length_a / length_b if length_b else None,
-        position_bias=judgement.orders.position_bias if judgement.orders else None,
+        position_bias=judgement.orders.position_bias if judgement.orders and position else None,
         sign=sign_test(outcomes, units, level),
         length_controlled=length_controlled_win_rate(outcomes, words_a[kept], words_b[kept], units, level),
         position=position,
@@ -117,6 +125,8 @@ def comparison_of(judgement: Judgement, clusters: Sequence[Hashable] | None = No
             len(means), deviation_from_even(means, level), level=level
         ),
         unparsed=len(judgement.verdicts) - len(kept),
+        equal=sum(a == b for a, b in zip(judgement.answers_a, judgement.answers_b)),
+        asked=sum(verdict.asked for verdict in judgement.verdicts),
         usage=judgement.usage,
     )
 

@@ -19,7 +19,7 @@ from unveil.judging.usage import Usage
 from unveil.judging.verdict_text import read_verdict
 
 _REFUSALS_BEFORE_ANY_ANSWER = 3
-_SAME = Verdict("tie", "the answers are the same")
+_SAME = Verdict("tie", "the answers are the same", asked=False)
 
 
 @dataclass

@@ -1,7 +1,7 @@
 """What a judge is, and how to ask one that may favour whatever it reads first."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, get_args
 
 from unveil.errors import UserError
@@ -19,17 +19,27 @@ class Verdict:
 
     parsed: False says that the judge answered, but no verdict could be read from what it wrote. Such a verdict has the
     winner "tie" for want of another, is no tie, and is counted apart: never guessed.
+    asked: False says that the judge was not asked, since the answers are the same. It is a tie between them, and says
+    nothing of the judge.
     """
 
     winner: Winner
     reason: str = ""
     parsed: bool = True
+    asked: bool = field(default=True, kw_only=True)
 
     def __post_init__(self) -> None:
         if self.winner not in get_args(Winner):
             raise ValueError(f"Verdict: the winner is {self.winner!r}; it must be 'A', 'B' or 'tie'")
         if not self.parsed and self.winner != "tie":
             raise ValueError(f"Verdict: it could not be read, yet the winner is {self.winner!r}; it must be 'tie'")
+        if not self.asked and (self.winner != "tie" or not self.parsed):
+            raise ValueError("Verdict: the judge was not asked; only a tie of equal answers needs no judge")
+
+    @property
+    def judged(self) -> bool:
+        """Whether the judge was asked and its verdict could be read: only such verdicts tell of the judge."""
+        return self.asked and self.parsed
 
     @property
     def outcome(self) -> float:
@@ -38,7 +48,7 @@ class Verdict:
 
     def swapped(self) -> "Verdict":
         """The same verdict with the names of the answers exchanged."""
-        return Verdict(_SWAPPED[self.winner], self.reason, self.parsed)
+        return Verdict(_SWAPPED[self.winner], self.reason, self.parsed, asked=self.asked)
 
 
 class Judge(Protocol):
@@ -79,23 +89,23 @@ class BothOrders:
 
     @property
     def favours_first(self) -> float:
-        """Share of the parsed pairs where the answer read first won in both orders: it is about the judge alone."""
+        """Share of the judged pairs where the answer read first won in both orders: it is about the judge alone."""
         return self._share(("A", "B"))
 
     @property
     def favours_second(self) -> float:
-        """Share of the parsed pairs where the answer read second won in both orders."""
+        """Share of the judged pairs where the answer read second won in both orders."""
         return self._share(("B", "A"))
 
     @property
     def position_bias(self) -> float:
-        """Share of the parsed pairs decided by position alone; 0 for a judge that reads fairly."""
+        """Share of the judged pairs decided by position alone; 0 for a judge that reads fairly."""
         return self._share(("A", "B"), ("B", "A"))
 
     def _share(self, *winners: tuple[Winner, Winner]) -> float:
-        """Of the parsed pairs, the share whose winners (A first, B first) are among these."""
+        """Of the pairs judged in both orders, the share whose winners (A first, B first) are among these."""
         orders = zip(self.a_first, self.b_first, strict=True)
-        pairs = [(one.winner, other.winner) for one, other in orders if one.parsed and other.parsed]
+        pairs = [(one.winner, other.winner) for one, other in orders if one.judged and other.judged]
         return sum(pair in winners for pair in pairs) / max(1, len(pairs))
 
 
@@ -113,7 +123,8 @@ def judge_both_orders(
     for one, other in zip(a_first, b_first, strict=True):
         parsed = one.parsed and other.parsed
         winner: Winner = one.winner if parsed and one.winner == other.winner else "tie"
-        verdicts.append(Verdict(winner, f"A first: {_told(one)}. B first: {_told(other)}", parsed))
+        reason = f"A first: {_told(one)}. B first: {_told(other)}"
+        verdicts.append(Verdict(winner, reason, parsed, asked=one.asked or other.asked))
     return BothOrders(verdicts, a_first, b_first)
 
 

@@ -31,7 +31,10 @@ class Judgement:
         return [place for place, verdict in enumerate(self.verdicts) if not verdict.parsed]
 
     def rows(self) -> list[dict[str, Any]]:
-        """One record per pair, ready for JSON lines; `winner` is None where no verdict could be read."""
+        """One record per pair, ready for JSON lines; `winner` is None where no verdict could be read.
+
+        A row has `asked`, False, where the answers are equal and the judge was not asked; a row without it was asked.
+        """
         rows = []
         for place, verdict in enumerate(self.verdicts):
             row: dict[str, Any] = {
@@ -43,7 +46,8 @@ class Judgement:
             if self.orders:
                 row["winner_a_first"] = _winner(self.orders.a_first[place])
                 row["winner_b_first"] = _winner(self.orders.b_first[place])
-            rows.append(row | {"winner": _winner(verdict), "reason": verdict.reason, "parsed": verdict.parsed})
+            row |= {"winner": _winner(verdict), "reason": verdict.reason, "parsed": verdict.parsed}
+            rows.append(row if verdict.asked else row | {"asked": False})
         return rows
 
 

@@ -21,7 +21,8 @@ class PanelVerdict(Verdict):
     def swapped(self) -> "PanelVerdict":
         """The same verdict and votes with the names of the answers exchanged."""
         plain = super().swapped()
-        return PanelVerdict(plain.winner, plain.reason, plain.parsed, tuple(vote.swapped() for vote in self.votes))
+        votes = tuple(vote.swapped() for vote in self.votes)
+        return PanelVerdict(plain.winner, plain.reason, plain.parsed, votes, asked=plain.asked)
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class Panel:
 
     vote: "majority", who has more than half of the votes wins, else it is a tie; or "mean", a tie counts as half a
     vote for each and more than half wins. Votes that could not be read are left out; if none is left, the verdict is
-    unparsed.
+    unparsed. A pair was asked about if a member was asked about it.
     """
 
     members: Sequence[Judge]
@@ -92,4 +93,4 @@ class Panel:
                 share += sum(vote.winner == "tie" for vote in counted) / 2
             if 2 * share > len(counted):
                 winner = side
-        return PanelVerdict(winner, said, bool(counted), votes)
+        return PanelVerdict(winner, said, bool(counted), votes, asked=any(vote.asked for vote in votes))

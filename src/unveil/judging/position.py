@@ -18,7 +18,7 @@ from unveil.judging.win_rate import WinRate, adjusted_win_rate, mean_interval
 
 @dataclass(frozen=True)
 class PositionBias:
-    """How a judge treats places, on the pairs that it judged in both orders.
+    """How a judge treats places, on the pairs that it judged in both orders (equal answers that it never saw are none).
 
     first: win rate of the answer shown first against the one shown second, 1/2 when fair (its wins, ties and losses
     count single verdicts, two per pair). test: exact, of "no place is preferred". flipped, low, high: share of the
@@ -43,10 +43,10 @@ def position_bias(
     clusters: Sequence[Hashable] | None = None,
     level: float = 0.95,
 ) -> PositionBias | None:
-    """Verdicts of both orders, both in terms of A and B as in `BothOrders`; None if no pair was parsed in both."""
+    """Verdicts of both orders, both in terms of A and B as in `BothOrders`; None if no pair was judged in both."""
     if len(a_first) != len(b_first):
         raise UserError(f"position bias: {len(a_first)} and {len(b_first)} verdicts; give both orders of every pair")
-    kept = [i for i, pair in enumerate(zip(a_first, b_first)) if pair[0].parsed and pair[1].parsed]
+    kept = [i for i, pair in enumerate(zip(a_first, b_first)) if pair[0].judged and pair[1].judged]
     if not kept:
         return None
     labels: list[Hashable] = kept if clusters is None else [clusters[i] for i in kept]  # type: ignore[assignment]
