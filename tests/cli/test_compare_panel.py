@@ -30,12 +30,18 @@ class Silent:
     def compare(self, prompts, a, b):
         return [Verdict("tie", "no idea", parsed=False)] * len(prompts)
 
+class Some(Silent):
+    def __init__(self, left_out):
+        self.name, self.left_out = f"leaves {left_out}", left_out
+    def compare(self, prompts, a, b):
+        return [Verdict("tie", parsed=place >= self.left_out) for place in range(len(prompts))]
+
 class Twin(Letters):
     def __init__(self):
         super().__init__("e")
 
 e, o = Letters("e"), Letters("o")
-unsteady, silent, twin = Unsteady, Silent, Twin
+unsteady, silent, twin, third, quarter = Unsteady, Silent, Twin, Some(4), Some(3)
 """
 
 
@@ -198,11 +204,50 @@ def test_answers_to_other_prompts_and_broken_files_are_refused(compare, tmp_path
     assert "holds answers already; give --resume to use them again, --overwrite to replace them" in err
 
 
-def test_a_judge_without_a_readable_verdict_is_an_error_that_keeps_the_rows(compare, tmp_path):
-    code, _, err = compare("--judge", "panel:e", "panel:silent", "--max_samples", 2)
+def test_a_judge_without_a_readable_verdict_has_no_win_rate_and_the_others_keep_theirs(unveil, compare, tmp_path):
+    code, out, err = compare("--judge", "panel:silent", "panel:e", "--max_samples", 2)
+    folder = tmp_path / "result"
+    assert (code, err) == (0, "")
+    assert "silent: win rate not known: none of 2 verdicts could be read" in out
+    assert "fewer e: win rate 0." in out
+    assert "nan" not in out.lower()
+    assert [row["winner"] for row in read_rows(folder / "comparisons.jsonl")[:2]] == [None, None]
+    text = (folder / "compare.json").read_text()
+    assert "NaN" not in text
+    summary = json.loads(text)
+    assert (summary["results"]["adjusted_win_rate"], summary["results"]["interval"]) == (None, None)
+    silent, fewer = summary["judges"]
+    assert (silent["comparison"]["win_rate"], silent["p_value_holm"]) == (None, None)
+    assert (silent["comparison"]["asked"], silent["comparison"]["unparsed"]) == (2, 2)
+    assert 0 <= fewer["comparison"]["win_rate"]["rate"] <= 1
+    assert fewer["p_value_holm"] == fewer["comparison"]["sign"]["p_value"], "one test was made"
+    assert "none of 2 could be read" in (folder / "disagreements.html").read_text()
+    code, out, err = unveil("report", folder, "--output_file", tmp_path / "report.html")
+    assert (code, err) == (0, "")
+    assert "no win rate by silent (none of 2 verdicts could be read)" in out
+    assert "fewer e" in out
+
+
+def test_if_no_judge_has_a_readable_verdict_it_is_an_error_that_keeps_the_files(compare, tmp_path):
+    code, out, err = compare("--judge", "panel:silent", "--max_samples", 2, "--null")
     assert code == 2
     assert "judge silent: no verdict could be read from any of its 2 replies, the first of which is 'no idea'" in err
-    assert [row["winner"] for row in read_rows(tmp_path / "result" / "comparisons.jsonl")[2:]] == [None, None]
+    assert "correct the template or take another judge" in err
+    assert "win rate not known: none of 2 verdicts could be read" in out
+    folder = tmp_path / "result"
+    assert [row["winner"] for row in read_rows(folder / "comparisons.jsonl")] == [None, None]
+    summary = json.loads((folder / "compare.json").read_text())
+    assert (summary["results"]["adjusted_win_rate"], summary["null"]["win_rate"]) == (None, None)
+    assert (folder / "disagreements.html").is_file()
+    assert not (folder / "win_rates.png").exists()
+
+
+@pytest.mark.filterwarnings("always::unveil.errors.UserInputWarning")
+def test_a_win_rate_of_some_verdicts_only_is_warned_of(compare):
+    code, _, err = compare("--judge", "panel:third", "panel:quarter")
+    assert code == 0
+    assert err.count("\n") == 1, "a quarter unread is let pass"
+    assert "judge leaves 4: 4 of 12 verdicts could not be read; its win rate speaks of the others only" in err
 
 
 @pytest.mark.parametrize(

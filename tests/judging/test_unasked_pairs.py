@@ -1,12 +1,17 @@
 """Pairs of equal answers that a judge is never asked about: ties of the answers, and no evidence about the judge."""
 
+import json
+
 import pytest
 from scripted_endpoint import LONG, PROMPTS, SHORT, judge_of
 
+from unveil.errors import UserError
 from unveil.judging import (
+    Unread,
     Verdict,
     adjusted_win_rate,
     compare_answers,
+    comparison_or_unread,
     judge_agreement,
     judge_answers,
     position_bias,
@@ -88,3 +93,17 @@ def test_they_count_neither_for_agreement_nor_for_consistency_nor_for_position()
 def test_only_a_tie_can_be_unasked(given):
     with pytest.raises(ValueError, match="only a tie of equal answers needs no judge"):
         Verdict(**given, asked=False)
+
+
+def test_ties_of_equal_answers_make_no_win_rate_of_a_judge_that_cannot_be_read(server, first):
+    server.says = lambda body: "I would rather not say."
+    judgement = judge_answers(first, *SIX)
+    found = comparison_or_unread(judgement)
+    assert isinstance(found, Unread)
+    assert (found.asked, found.unparsed, found.equal) == (4, 4, 2)
+    assert found.describe().endswith(
+        ": win rate not known: none of 4 verdicts could be read; 2 of 6 pairs had equal answers"
+    )
+    assert json.loads(json.dumps(found.summary(), allow_nan=False))["win_rate"] is None
+    with pytest.raises(UserError, match=r"from any of its 4 replies, the first of which is .*I would rather not say"):
+        compare_answers(first, *SIX)

@@ -99,6 +99,7 @@ def main(argv: Sequence[str]) -> None:
     if folder:
         write_results(folder, compared)
         print(f"saved in {data.output_dir}")
+    compared.require_a_win_rate()
 
 
 def shortest(denoisers: Iterable[Denoiser]) -> int | None:

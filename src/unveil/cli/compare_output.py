@@ -11,6 +11,7 @@ from rich.table import Table
 
 from unveil.cli.compare_page import disagreement_page, win_rate_figure
 from unveil.cli.output import write_rows
+from unveil.errors import warn_user
 from unveil.files import write_bytes, write_json, write_text
 from unveil.generation import GenerationConfig
 from unveil.judging import (
@@ -18,12 +19,13 @@ from unveil.judging import (
     JudgeAgreement,
     Judgement,
     SelfConsistency,
+    Unread,
     Verdict,
     benjamini_hochberg,
-    compare_answers,
-    comparison_of,
+    comparison_or_unread,
     holm,
     judge_agreement,
+    judge_answers,
     self_consistency,
 )
 from unveil.judging.panel import Panel
@@ -32,6 +34,7 @@ from unveil.training import versions
 
 ROWS, NULL_ROWS, REPEATED_ROWS = "comparisons.jsonl", "null_comparisons.jsonl", "repeated_comparisons.jsonl"
 SUMMARY, FIGURE, PAGE = "compare.json", "win_rates.png", "disagreements.html"
+_UNREAD_WITHOUT_A_WARNING = 0.25
 
 
 @dataclass
@@ -52,30 +55,40 @@ class Compared:
     vote: str = "majority"
 
     @cached_property
-    def comparisons(self) -> list[Comparison]:
-        """A against B, by each judge. Raises UserError for a judge of which no verdict could be read."""
-        return [comparison_of(judgement) for judgement in self.judgements]
+    def comparisons(self) -> list[Comparison | Unread]:
+        """A against B, by each judge."""
+        return [comparison_or_unread(judgement) for judgement in self.judgements]
 
     @cached_property
-    def null_comparisons(self) -> list[Comparison]:
+    def null_comparisons(self) -> list[Comparison | Unread]:
         """B against itself, by each judge; empty if that was not asked."""
-        return [comparison_of(judgement) for judgement in self.nulls]
+        return [comparison_or_unread(judgement) for judgement in self.nulls]
 
     @cached_property
-    def panel(self) -> Comparison | None:
+    def panel(self) -> Comparison | Unread | None:
         """The judges' vote on every pair, if there are several; nobody is asked again."""
         if len(self.judgements) < 2:
             return None
         first = self.judgements[0]
         vote: Any = self.vote
         panel = Panel([_Said(judgement.judge, judgement.verdicts) for judgement in self.judgements], vote)
-        found = compare_answers(panel, first.prompts, first.answers_a, first.answers_b)
-        return replace(found, judge=f"panel ({self.vote})", usage=None)
+        found = judge_answers(panel, first.prompts, first.answers_a, first.answers_b)
+        return replace(comparison_or_unread(found), judge=f"panel ({self.vote})", usage=None)
 
     @property
-    def against(self) -> list[Comparison]:
+    def against(self) -> list[Comparison | Unread]:
         """A against B, by each judge and by their vote."""
         return [*self.comparisons, *([self.panel] if self.panel else [])]
+
+    @property
+    def known(self) -> list[Comparison]:
+        """A against B by the judges of which a verdict could be read."""
+        return [result for result in self.comparisons if isinstance(result, Comparison)]
+
+    def require_a_win_rate(self) -> None:
+        """Raises UserError if no judge gave any verdict that could be read."""
+        if not self.known:
+            raise next(result.error() for result in self.comparisons if isinstance(result, Unread))
 
     def usage(self, number: int) -> Usage | None:
         """All that a judge has spent, repeats included."""
@@ -125,31 +138,45 @@ def print_results(compared: Compared) -> None:
     )
     for title, results in (("A against B", compared.against), ("B against B", compared.null_comparisons)):
         for result in results:
-            rate, control = result.win_rate, result.length_controlled
-            table.add_row(
-                title,
-                result.judge,
-                f"{rate.rate:.3f}",
-                f"{rate.low:.3f} to {rate.high:.3f}",
-                f"{result.sign.p_value:.2g}",
-                f"{control.rate:.3f} ({control.low:.2f} to {control.high:.2f})",
-                f"{rate.wins}/{rate.ties}/{rate.losses}",
-                str(result.unparsed),
-                f"{result.mean_length_a:.1f} / {result.mean_length_b:.1f}",
-            )
+            words = f"{result.mean_length_a:.1f} / {result.mean_length_b:.1f}"
+            table.add_row(title, result.judge, *_cells(result), str(result.unparsed), words)
     Console(width=140).print(table)
     for line in _lines(compared):
         print(line)
+    _warn_of_unread(compared)
+
+
+def _cells(result: Comparison | Unread) -> list[str]:
+    if isinstance(result, Unread):
+        return ["not known", "", "", "", ""]
+    rate, control = result.win_rate, result.length_controlled
+    return [
+        f"{rate.rate:.3f}",
+        f"{rate.low:.3f} to {rate.high:.3f}",
+        f"{result.sign.p_value:.2g}",
+        f"{control.rate:.3f} ({control.low:.2f} to {control.high:.2f})",
+        f"{rate.wins}/{rate.ties}/{rate.losses}",
+    ]
+
+
+def _warn_of_unread(compared: Compared) -> None:
+    """What a judge leaves unread is no random part of the pairs."""
+    for result in compared.known:
+        if result.unparsed > _UNREAD_WITHOUT_A_WARNING * result.asked:
+            warn_user(
+                f"judge {result.judge}: {result.unparsed} of {result.asked} verdicts could not be read; its win rate "
+                "speaks of the others only, so try another template or judge"
+            )
 
 
 def _lines(compared: Compared) -> list[str]:
     lines = [result.describe() for result in compared.comparisons]
-    first = compared.comparisons[0]
-    difference, n = first.minimum_detectable_difference, first.win_rate.n
-    if difference is None:
-        lines.append(f"{n} prompts are too few to show any difference with probability 0.8")
-    else:
-        lines.append(f"{n} prompts show a win rate {difference:.3f} or more away from 0.5 with probability 0.8")
+    for first in compared.known[:1]:
+        difference, n = first.minimum_detectable_difference, first.win_rate.n
+        if difference is None:
+            lines.append(f"{n} prompts are too few to show any difference with probability 0.8")
+        else:
+            lines.append(f"{n} prompts show a win rate {difference:.3f} or more away from 0.5 with probability 0.8")
     if compared.agreement:
         for pair in compared.agreement.pairs:
             lines.append(f"{pair.judges[0]} and {pair.judges[1]}: kappa {_value(asdict(pair.kappa))}")
@@ -192,29 +219,30 @@ def write_results(folder: Path, compared: Compared) -> None:
     """`compare.json` with everything that made the numbers, the figure, and the page to read disagreements."""
     write_json(folder / SUMMARY, _summary(compared))
     figure = win_rate_figure(compared.against, compared.null_comparisons)
-    write_bytes(folder / FIGURE, figure)
+    if figure is None:
+        (folder / FIGURE).unlink(missing_ok=True)  # an earlier one would be of other verdicts
+    else:
+        write_bytes(folder / FIGURE, figure)
     page = disagreement_page(compared.names, compared.judgements, compared.against, figure)
     write_text(folder / PAGE, page)
 
 
 def _summary(compared: Compared) -> dict[str, Any]:
     first = compared.comparisons[0]
-    nulls: list[Comparison | None] = [*compared.null_comparisons] or [None] * len(compared.comparisons)
-    p_values = [result.sign.p_value for result in compared.comparisons]
-    adjusted = zip(holm(p_values), benjamini_hochberg(p_values))
+    nulls: list[Comparison | Unread | None] = [*compared.null_comparisons] or [None] * len(compared.comparisons)
+    p_values = [result.sign.p_value for result in compared.known]
+    by_judge = {
+        result.judge: both for result, *both in zip(compared.known, holm(p_values), benjamini_hochberg(p_values))
+    }
     return {
         "model": compared.names["A"],
         "against": compared.names["B"],
         "data": compared.source,
         "judge": first.judge,
         "results": {
-            "adjusted_win_rate": first.win_rate.rate,
-            "interval": [first.win_rate.low, first.win_rate.high],
-            "p_value": first.sign.p_value,
-            "length_controlled_win_rate": first.length_controlled.rate,
-            "null_win_rate": nulls[0].win_rate.rate if nulls[0] else None,
+            **_first_numbers(first),
+            "null_win_rate": nulls[0].win_rate.rate if isinstance(nulls[0], Comparison) else None,
             "length_ratio": first.length_ratio,
-            "minimum_detectable_difference": first.minimum_detectable_difference,
             "unparsed": first.unparsed,
         },
         "comparison": first.summary(),
@@ -224,18 +252,31 @@ def _summary(compared: Compared) -> dict[str, Any]:
                 "judge": result.judge,
                 "comparison": result.summary(),
                 "null": null.summary() if null else None,
-                "p_value_holm": by_holm,
-                "p_value_benjamini_hochberg": by_rate,
+                "p_value_holm": adjusted[0],
+                "p_value_benjamini_hochberg": adjusted[1],
                 "usage": asdict(usage) if (usage := compared.usage(number)) else None,
                 "self_consistency": asdict(consistent) if (consistent := compared.consistency.get(number)) else None,
             }
-            for number, (result, null, (by_holm, by_rate)) in enumerate(zip(compared.comparisons, nulls, adjusted))
+            for number, (result, null) in enumerate(zip(compared.comparisons, nulls))
+            for adjusted in [by_judge.get(result.judge, [None, None])]
         ],
         "panel": compared.panel.summary() if compared.panel else None,
         "agreement": _agreement(compared),
         "generation": asdict(compared.configs[0]) | {"num_samples": len(compared.configs)},
         "max_samples": compared.max_samples,
         "versions": versions(),
+    }
+
+
+def _first_numbers(first: Comparison | Unread) -> dict[str, Any]:
+    """Of the first judge, null where they are not known."""
+    known = first if isinstance(first, Comparison) else None
+    return {
+        "adjusted_win_rate": known and known.win_rate.rate,
+        "interval": known and [known.win_rate.low, known.win_rate.high],
+        "p_value": known and known.sign.p_value,
+        "length_controlled_win_rate": known and known.length_controlled.rate,
+        "minimum_detectable_difference": known and known.minimum_detectable_difference,
     }
 
 

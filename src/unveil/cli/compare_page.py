@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from unveil.judging import Comparison, Disagreement, Judgement, Verdict, disagreements
+from unveil.judging import Comparison, Disagreement, Judgement, Unread, Verdict, disagreements
 from unveil.report import (
     Gallery,
     Opinion,
@@ -20,22 +20,29 @@ from unveil.report import (
 SHOWN, AGREED_SHOWN = 300, 10
 
 
-def win_rate_figure(comparisons: Sequence[Comparison], nulls: Sequence[Comparison]) -> bytes:
-    """Win rates with intervals per judge: plain, at equal lengths, and of B against itself."""
+def win_rate_figure(comparisons: Sequence[Comparison | Unread], nulls: Sequence[Comparison | Unread]) -> bytes | None:
+    """Win rates with intervals per judge: plain, at equal lengths, and of B against itself; None if none is known."""
     rates = []
     for result in comparisons:
+        if isinstance(result, Unread):
+            continue
         plain, control = result.win_rate, result.length_controlled
         rates.append(Rate("A against B", result.judge, plain.rate, plain.low, plain.high))
         rates.append(Rate("at equal lengths", result.judge, control.rate, control.low, control.high))
     rates.sort(key=lambda rate: rate.row)
     for null in nulls:
+        if isinstance(null, Unread):
+            continue
         rate = null.win_rate
         rates.append(Rate("B against B", null.judge, rate.rate, rate.low, rate.high, hollow=True))
-    return rate_dots(rates)
+    return rate_dots(rates) if rates else None
 
 
 def disagreement_page(
-    names: Mapping[str, str], judgements: Sequence[Judgement], comparisons: Sequence[Comparison], figure: bytes
+    names: Mapping[str, str],
+    judgements: Sequence[Judgement],
+    comparisons: Sequence[Comparison | Unread],
+    figure: bytes | None,
 ) -> str:
     """One HTML file: the most divided pairs first, then some on which all agree; every text is escaped."""
     found = disagreements(judgements)
@@ -44,7 +51,7 @@ def disagreement_page(
         "A judge changes with the order": [one for one in found if one.orders and not one.between],
         "No verdict could be read": [one for one in found if one.unparsed and not (one.between or one.orders)],
     }
-    left, sections = SHOWN, [Section("Win rates", [_gallery(figure), _table(comparisons)])]
+    left, sections = SHOWN, [Section("Win rates", [*_gallery(figure), _table(comparisons)])]
     for title, members in groups.items():
         if members:
             shown = members[: max(left, 0)]
@@ -62,9 +69,12 @@ def disagreement_page(
     )
 
 
-def _table(comparisons: Sequence[Comparison]) -> Table:
+def _table(comparisons: Sequence[Comparison | Unread]) -> Table:
     rows = []
     for result in comparisons:
+        if isinstance(result, Unread):
+            rows.append((result.judge, "not known", f"none of {result.asked} could be read", ""))
+            continue
         rate, place = result.win_rate, result.position
         rows.append(
             (
@@ -81,9 +91,11 @@ def _placeless(result: Comparison) -> str:
     return "does not matter" if result.asked else "no pair was asked"
 
 
-def _gallery(figure: bytes) -> Gallery:
+def _gallery(figure: bytes | None) -> list[Gallery]:
+    if figure is None:
+        return []
     caption = "Win rate of A with 95 % intervals over prompts; ties count half. At equal lengths: see docs/judging.md."
-    return Gallery([Picture(figure, "Win rates", caption)])
+    return [Gallery([Picture(figure, "Win rates", caption)])]
 
 
 def _section(

@@ -98,8 +98,8 @@ def cost_table(runs: list[RunRecord]) -> Table:
 
 def missing(run: RunRecord) -> list[str]:
     """Parts that this run's folder does not have, in words."""
-    found = []
-    if not run.rates:
+    found = list(run.unread)
+    if not run.rates and not run.unread:
         found.append("no win rate (no compare.json; `unveil compare --output_dir` writes one)")
     if not run.logs:
         found.append("no curves (no metrics.jsonl)")

@@ -42,7 +42,10 @@ class Lengths:
 
 @dataclass
 class RunRecord:
-    """One run. What its folder does not tell is None or empty, and `notes` says what was odd about it."""
+    """One run. What its folder does not tell is None or empty, and `notes` says what was odd about it.
+
+    unread: for each judge without a win rate, since none of its verdicts could be read, what to say of it.
+    """
 
     path: Path
     name: str = ""
@@ -52,6 +55,7 @@ class RunRecord:
     lengths: Lengths | None = None
     models: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    unread: list[str] = field(default_factory=list)
 
     @property
     def training(self) -> list[dict[str, Any]]:
@@ -108,6 +112,7 @@ def read_runs(folders: list[str]) -> list[RunRecord]:
             owner.rates += record.rates
             owner.lengths = owner.lengths or record.lengths
             owner.notes += record.notes
+            owner.unread += record.unread
         else:
             kept.append(record)
     for record, name in zip(kept, _short_names([record.path for record in kept])):
@@ -175,7 +180,12 @@ def _add_comparison(run: RunRecord, file: Path) -> None:
     try:
         for judged in summary.get("judges") or [summary]:
             found, null = judged["comparison"], judged.get("null")
+            run.lengths = run.lengths or Lengths(float(found["mean_length_a"]), float(found["mean_length_b"]), "words")
             rate, control = found["win_rate"], found.get("length_controlled")
+            if rate is None:
+                verdicts = int(found["asked"])
+                run.unread.append(f"no win rate by {judged['judge']} (none of {verdicts} verdicts could be read)")
+                continue
             run.rates.append(
                 RunRate(
                     judge=str(judged["judge"]),
@@ -185,13 +195,12 @@ def _add_comparison(run: RunRecord, file: Path) -> None:
                     high=float(rate["high"]),
                     counts=(int(rate["wins"]), int(rate["ties"]), int(rate["losses"])),
                     p_value=found["sign"]["p_value"] if "sign" in found else None,
-                    null=_interval(null["win_rate"]) if null else None,
+                    null=_interval(null["win_rate"]) if null and null["win_rate"] else None,
                     equal_length=_interval(control) if control else None,
                     unparsed=int(found.get("unparsed", 0)),
                     source=file.parent.name,
                 )
             )
-            run.lengths = run.lengths or Lengths(float(found["mean_length_a"]), float(found["mean_length_b"]), "words")
         run.models.append(str(summary["model"]))
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"{file}: is not as unveil compare writes it ({error!r}); compare again") from error

@@ -4,7 +4,7 @@ from unveil.judging.agreement import JudgeAgreement, SelfConsistency, judge_agre
 from unveil.judging.alpha import krippendorff_alpha
 from unveil.judging.bootstrap import bootstrap_interval, bootstrap_sums
 from unveil.judging.clusters import cluster_means
-from unveil.judging.comparison import Comparison, compare_answers, comparison_of
+from unveil.judging.comparison import Comparison, compare_answers, comparison_of, comparison_or_unread
 from unveil.judging.disagreement import Disagreement, disagreements
 from unveil.judging.judge import BothOrders, Judge, Verdict, Winner, judge_both_orders
 from unveil.judging.judgement import Judgement, judge_answers
@@ -17,6 +17,7 @@ from unveil.judging.power import deviation_from_even, minimum_detectable_differe
 from unveil.judging.rating import RatingJudge
 from unveil.judging.reward import RewardJudge
 from unveil.judging.sign_test import SignTest, clopper_pearson, sign_test
+from unveil.judging.unread import Unread
 from unveil.judging.usage import Usage
 from unveil.judging.verifier import Check, VerifierJudge
 from unveil.judging.win_rate import WinRate, adjusted_win_rate, mean_interval
@@ -38,6 +39,7 @@ __all__ = [
     "RewardJudge",
     "SelfConsistency",
     "SignTest",
+    "Unread",
     "Usage",
     "Verdict",
     "VerifierJudge",
@@ -52,6 +54,7 @@ __all__ = [
     "cohen_kappa",
     "compare_answers",
     "comparison_of",
+    "comparison_or_unread",
     "deviation_from_even",
     "disagreements",
     "holm",

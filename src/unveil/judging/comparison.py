@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 
-from unveil.errors import UserError
 from unveil.judging.clusters import cluster_means
 from unveil.judging.judge import Columns, Judge
 from unveil.judging.judgement import Judgement, judge_answers
@@ -14,6 +13,7 @@ from unveil.judging.length_control import LengthControlledWinRate, length_contro
 from unveil.judging.position import PositionBias, position_bias
 from unveil.judging.power import deviation_from_even, minimum_detectable_difference
 from unveil.judging.sign_test import SignTest, sign_test
+from unveil.judging.unread import Unread, first_unread_reply, is_unread
 from unveil.judging.usage import Usage
 from unveil.judging.win_rate import WinRate, adjusted_win_rate
 
@@ -65,7 +65,7 @@ class Comparison:
             if self.asked < len(self.rows):
                 line += ", which tie unasked"
         if self.unparsed:
-            line += f"; {self.unparsed} of {len(self.rows)} verdicts could not be read and do not count"
+            line += f"; {self.unparsed} of {self.asked} verdicts could not be read and do not count"
         return line
 
 
@@ -85,38 +85,51 @@ def compare_answers(
     that several seeds of a prompt count once.
 
     Raises:
-        UserError: lists of unequal lengths, no prompts, or not a single verdict that could be read.
+        UserError: lists of unequal lengths, no prompts, or a judge none of whose verdicts could be read.
     """
     return comparison_of(judge_answers(judge, prompts, answers_a, answers_b, columns), clusters, level)
 
 
 def comparison_of(judgement: Judgement, clusters: Sequence[Hashable] | None = None, level: float = 0.95) -> Comparison:
-    """The statistics of what a judge said; `clusters` as in `compare_answers`."""
+    """The statistics of what a judge said; clusters and errors as in `compare_answers`."""
+    found = comparison_or_unread(judgement, clusters, level)
+    if isinstance(found, Unread):
+        raise found.error()
+    return found
+
+
+def comparison_or_unread(
+    judgement: Judgement, clusters: Sequence[Hashable] | None = None, level: float = 0.95
+) -> Comparison | Unread:
+    """As `comparison_of`, but a judge none of whose verdicts could be read is no error."""
     labels: Sequence[Hashable] = judgement.prompts if clusters is None else clusters
     kept = [place for place, verdict in enumerate(judgement.verdicts) if verdict.parsed]
-    if not kept:
-        raise UserError(
-            f"judge {judgement.judge}: no verdict could be read from any of its {len(judgement.verdicts)} replies, the "
-            f"first of which is {_excerpt(judgement.verdicts[0].reason)}; correct the template or take another judge"
-        )
-    outcomes = np.array([judgement.verdicts[place].outcome for place in kept])
-    units = [labels[place] for place in kept]
     words_a, words_b = (
         np.array([len(answer.split()) for answer in answers], dtype=np.float64)
         for answers in (judgement.answers_a, judgement.answers_b)
     )
+    length_a, length_b = float(words_a.mean()), float(words_b.mean())
+    shared: dict[str, Any] = {
+        "judge": judgement.judge,
+        "rows": judgement.rows(),
+        "mean_length_a": length_a,
+        "mean_length_b": length_b,
+        "length_ratio": length_a / length_b if length_b else None,
+        "unparsed": len(judgement.verdicts) - len(kept),
+        "equal": sum(a == b for a, b in zip(judgement.answers_a, judgement.answers_b)),
+        "asked": sum(verdict.asked for verdict in judgement.verdicts),
+        "usage": judgement.usage,
+    }
+    if is_unread(judgement):
+        return Unread(**shared, first_reply=first_unread_reply(judgement))
+    outcomes = np.array([judgement.verdicts[place].outcome for place in kept])
+    units = [labels[place] for place in kept]
     position = None
     if judgement.orders:
         position = position_bias(judgement.orders.a_first, judgement.orders.b_first, labels, level)
     means = cluster_means(outcomes, units)
-    length_a, length_b = float(words_a.mean()), float(words_b.mean())
     return Comparison(
-        judge=judgement.judge,
         win_rate=adjusted_win_rate(outcomes, units, level),
-        rows=judgement.rows(),
-        mean_length_a=length_a,
-        mean_length_b=length_b,
-        length_ratio=length_a / length_b if length_b else None,
         position_bias=judgement.orders.position_bias if judgement.orders and position else None,
         sign=sign_test(outcomes, units, level),
         length_controlled=length_controlled_win_rate(outcomes, words_a[kept], words_b[kept], units, level),
@@ -124,13 +137,5 @@ def comparison_of(judgement: Judgement, clusters: Sequence[Hashable] | None = No
         minimum_detectable_difference=minimum_detectable_difference(
             len(means), deviation_from_even(means, level), level=level
         ),
-        unparsed=len(judgement.verdicts) - len(kept),
-        equal=sum(a == b for a, b in zip(judgement.answers_a, judgement.answers_b)),
-        asked=sum(verdict.asked for verdict in judgement.verdicts),
-        usage=judgement.usage,
+        **shared,
     )
-
-
-def _excerpt(text: str) -> str:
-    line = " ".join(text.split())
-    return repr(line if len(line) <= 80 else f"{line[:77]}...")
