@@ -36,12 +36,19 @@ class Some(Silent):
     def compare(self, prompts, a, b):
         return [Verdict("tie", parsed=place >= self.left_out) for place in range(len(prompts))]
 
+class Thirds(Silent):
+    def __init__(self, name):
+        self.name = name
+    def compare(self, prompts, a, b):
+        return [Verdict(("A", "B", "tie")[place % 3]) for place in range(len(prompts))]
+
 class Twin(Letters):
     def __init__(self):
         super().__init__("e")
 
 e, o = Letters("e"), Letters("o")
 unsteady, silent, twin, third, quarter = Unsteady, Silent, Twin, Some(4), Some(3)
+third_first, third_again = Thirds("third first"), Thirds("third again")
 """
 
 
@@ -263,3 +270,10 @@ def test_a_panel_that_makes_no_sense_is_refused_before_any_work(compare, sampled
     assert code == 2
     assert message in err
     assert not sampled
+
+
+def test_the_interval_of_full_agreement_is_said_to_be_unknown(compare, tmp_path):
+    out = compare("--judge", "panel:third_first", "panel:third_again").out
+    assert "third first and third again: kappa 1.000 (interval not known), equal on 100.0% of 12 pairs" in out
+    alpha = json.loads((tmp_path / "result" / "compare.json").read_text())["agreement"]["alpha"]
+    assert (alpha["value"], alpha["low"], alpha["high"]) == (1.0, None, None)

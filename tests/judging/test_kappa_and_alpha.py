@@ -65,6 +65,33 @@ def test_where_only_one_label_was_used_agreement_is_undefined():
         assert found.low is None
 
 
+def test_where_resamples_are_all_alike_the_interval_is_not_known():
+    for found in (cohen_kappa("ABA", "ABA"), krippendorff_alpha(["ABAABA", "ABAABA"])):
+        assert (found.value, found.observed) == (1.0, 1.0)
+        assert (found.low, found.high) == (None, None)
+
+
+def test_a_single_prompt_has_no_interval():
+    for found in (cohen_kappa("AABBA", "ABBBA", "xxxxx"), krippendorff_alpha(["AABBA", "ABBBA"], "xxxxx")):
+        assert 0.6 < found.value < 0.65  # type: ignore[operator]
+        assert (found.low, found.high) == (None, None)
+
+
+def test_one_disagreement_gives_an_interval():
+    for found in (cohen_kappa("ABABABAB", "ABABABAA"), krippendorff_alpha(["ABABABAB", "ABABABAA"])):
+        assert found.low is not None
+        assert found.high is not None
+        assert found.low < found.high
+
+
+def test_the_share_of_equal_verdicts_has_its_exact_bound_where_alpha_has_none():
+    found = self_consistency([verdicts("ABABAt"), verdicts("ABABAt")])
+    assert found is not None
+    assert (found.rate, found.high) == (1.0, 1.0)
+    assert found.low == pytest.approx(0.025 ** (1 / 6))
+    assert (found.alpha.value, found.alpha.low, found.alpha.high) == (1.0, None, None)
+
+
 def test_prompts_are_resampled_whole():
     """Every comparison four times over: the same value, and without clusters an interval of half the width."""
     generator = np.random.default_rng(0)

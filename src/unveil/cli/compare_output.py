@@ -198,7 +198,9 @@ def _value(agreement: dict[str, Any]) -> str:
     if agreement["value"] is None:
         return f"undefined on {agreement['n']} pairs (only one verdict was ever given, or none by two judges)"
     text = f"{agreement['value']:.3f}"
-    if agreement["low"] is not None:
+    if agreement["low"] is None:
+        text += " (interval not known)"
+    else:
         text += f" ({agreement['low']:.3f} to {agreement['high']:.3f})"
     return f"{text}, equal on {agreement['observed']:.1%} of {agreement['n']} pairs"
 

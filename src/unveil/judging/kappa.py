@@ -15,13 +15,17 @@ from unveil.errors import UserError
 from unveil.judging.bootstrap import bootstrap_sums
 from unveil.judging.clusters import cluster_sums
 
+_ALIKE = 1e-9  # coefficients that differ by less differ by rounding
+
 
 @dataclass(frozen=True)
 class Agreement:
     """A coefficient of agreement with its interval at `level`.
 
     value is None when it is undefined: nothing was judged by two, or only one label was ever used. low, high: None
-    when too few resamples define it. observed: share of equal labels; n: items that count.
+    when not known: the resamples are all alike (as where judges agree on all of a few items) and tell nothing of the
+    spread, there is only one prompt, or too few resamples define the coefficient. observed: share of equal labels; n:
+    items that count.
     """
 
     value: float | None
@@ -72,7 +76,9 @@ def agreement_of_tables(
     parts = tables if clusters is None else cluster_sums(tables, clusters)
     total = parts.sum(0)
     value = float(coefficient(total[None])[0])
-    interval = bootstrap_sums(parts, coefficient, level, resamples)
+    interval = bootstrap_sums(parts, coefficient, level, resamples) if len(parts) > 1 else None
+    if interval and interval[1] - interval[0] < _ALIKE:
+        interval = None
     return Agreement(
         value=value if np.isfinite(value) else None,
         low=interval[0] if interval else None,
