@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from unveil.errors import UserError
-from unveil.judging import WinRate, adjusted_win_rate, bootstrap_interval, cluster_means
+from unveil.judging import WinRate, adjusted_win_rate, bootstrap_interval, cluster_means, mean_interval
+from unveil.judging.win_rate import mean_quantile
 
 Z = 1.959963984540054
 
@@ -72,6 +73,36 @@ def test_coverage_is_near_the_level_for_all_win_and_tie_rates(n, worst):
     assert len(coverage) > 70
     assert min(coverage) > worst
     assert 0.95 < np.mean(coverage) < 0.98
+
+
+def outcome_rates(step: float) -> np.ndarray:
+    """Win, tie and loss rates on a grid, [R, 3]."""
+    parts = round(1 / step)
+    return np.array([(i, j, parts - i - j) for i in range(parts + 1) for j in range(parts + 1 - i)]) / parts
+
+
+@pytest.mark.parametrize(("n", "worst", "where"), [(10, 0.9298, (0.9, 0.0)), (30, 0.9338, (0.0, 0.26))])
+def test_the_worst_coverage_is_what_the_docstring_says(n, worst, where):
+    """Exact, on a grid of 0.02 with its edges: only wins and ties, no ties, no wins."""
+    counts = np.array([(w, t, n - w - t) for w in range(n + 1) for t in range(n + 1 - w)])
+    low, high = np.array([mean_interval(np.repeat([1.0, 0.5, 0.0], row)) for row in counts]).T
+    ways = np.array([math.factorial(n) / math.prod(map(math.factorial, row)) for row in counts.tolist()])
+    rates = outcome_rates(0.02)
+    mass = ways * np.prod(rates[:, None] ** counts, axis=-1)  # [R, outcomes]
+    truth = (rates @ [1.0, 0.5, 0.0])[:, None]
+    coverage = np.where((low <= truth + 1e-9) & (truth - 1e-9 <= high), mass, 0.0).sum(1)
+    mirrored = (1 - sum(where), where[1])
+    np.testing.assert_allclose(mass.sum(1), 1.0)
+    assert coverage.min() == pytest.approx(worst, abs=1e-4)
+    assert any(rates[coverage.argmin(), :2] == pytest.approx(place) for place in (where, mirrored))
+
+
+def test_the_interval_reaches_further_only_where_the_variance_must_be_estimated():
+    coin = np.repeat([1.0, 0.0], [30, 15])
+    assert math.isclose(mean_quantile(coin), Z, rel_tol=1e-12)
+    tied = np.repeat([1.0, 0.5, 0.0], [10, 30, 5])
+    assert Z < mean_quantile(tied) < 2.0154  # Student's with 44 degrees of freedom
+    assert mean_quantile(np.tile(tied, 100)) == pytest.approx(Z, abs=1e-3)
 
 
 def test_coverage_holds_when_seeds_of_a_prompt_are_correlated():

@@ -13,9 +13,10 @@ losses; theta has none.
 
 Interval: normal, on the scale of the rate, with the sandwich variance over prompts: a tie has less variance than a
 coin, and answers to one prompt are no independent evidence. As in `mean_interval`, z^2 imaginary prompts join the
-sample first, half won and half lost, here spread over the lengths that were seen: without any difference in length
-the rate and its interval are exactly those of `adjusted_win_rate`. The prior counts as an observation: where A is
-always longer by much the same, theta and phi cannot be told apart, and the interval says so by its width.
+sample first, half won and half lost, here spread over the lengths that were seen, and the quantile is that of the
+plain rate: without any difference in length the rate and its interval are exactly those of `adjusted_win_rate`. The
+prior counts as an observation: where A is always longer by much the same, theta and phi cannot be told apart, and the
+interval says so by its width.
 """
 
 from collections.abc import Hashable, Sequence
@@ -24,7 +25,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from unveil.errors import UserError
-from unveil.judging.win_rate import adjusted_win_rate, normal_quantile
+from unveil.judging.clusters import cluster_means
+from unveil.judging.win_rate import adjusted_win_rate, mean_quantile, normal_quantile
 
 _PRIOR_PRECISION = np.diag([0.0, 1 / 5.0**2])
 _STEPS, _CLOSE = 100, 1e-10
@@ -93,7 +95,8 @@ def _controlled(
     imaginary = (design * (extra * weight * ((1 - p) ** 2 + p**2) / 2)[:, None]).T @ design
     variance = bread @ (scores.T @ scores + imaginary + _PRIOR_PRECISION) @ bread
     centre = float(_sigmoid(beta[0]))
-    half = z * centre * (1 - centre) * float(np.sqrt(variance[0, 0]))
+    quantile = mean_quantile(cluster_means(y, labels), level)
+    half = quantile * centre * (1 - centre) * float(np.sqrt(variance[0, 0]))
     rate = float(_sigmoid(theta))
     return rate, max(0.0, min(rate, centre - half)), min(1.0, max(rate, centre + half)), float(slope)
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from statistics import NormalDist
 
 import numpy as np
+from scipy.special import stdtrit
 
 from unveil.errors import UserError
 from unveil.judging.clusters import cluster_means
@@ -81,9 +82,12 @@ def mean_interval(means: np.ndarray, level: float = 0.95) -> tuple[float, float]
     """Interval for the mean of n independent values in 0..1.
 
     It is the normal one after z^2 imaginary values, half of them 1 and half 0, have joined the sample: Agresti and
-    Coull's (1998) guard for small samples and means near 0 or 1, extended to values between. For large n it is
-    mean +- z sd / sqrt(n). Enumerated over all win and tie rates, its coverage at the 95 % level is never below 91 %
-    with ten prompts, nor below 93 % with thirty, and over 95 % on average.
+    Coull's (1998) guard for small samples and means near 0 or 1, extended to values between, for which the quantile is
+    that of `mean_quantile`. For large n it is mean +- z sd / sqrt(n).
+
+    Its coverage at the 95 % level, enumerated over all win and tie rates in steps of 0.02, is at worst 92.98 % with ten
+    prompts, 93.38 % with thirty, and 92.32 % with any number from 10 to 60 (with 16, without ties, where it is Agresti
+    and Coull's own); it is over 95 % on average.
 
     When all n values are alike the sample says nothing of its own spread, and the bound is the exact one: another
     value has probability at most q = 1 - (alpha / 2)^(1/n), so the interval is [c - q c, c + q (1 - c)] (for c = 0 or
@@ -95,10 +99,30 @@ def mean_interval(means: np.ndarray, level: float = 0.95) -> tuple[float, float]
         return value - other * value, value + other * (1 - value)
     z = normal_quantile(level)
     total = n + z**2
-    centre = (means.sum() + z**2 / 2) / total
-    variance = ((means**2).sum() + z**2 / 2) / total - centre**2
-    half = z * np.sqrt(variance / total)
+    centre, variance = _with_imaginary(means, z)
+    half = mean_quantile(means, level) * np.sqrt(variance / total)
     return float(max(0.0, centre - half)), float(min(1.0, centre + half))
+
+
+def mean_quantile(means: np.ndarray, level: float = 0.95) -> float:
+    """How many standard errors an interval for the mean of n values in 0..1 reaches.
+
+    Values that are all 0 or 1 have the variance m (1 - m), known with their mean m, and the quantile is the normal z.
+    Values between have less, of which the sample must tell: for a share s of m (1 - m) that is missing, the square of
+    the quantile is s of the way from z^2 to that of Student's with n - 1 degrees of freedom.
+    """
+    z = normal_quantile(level)
+    centre, variance = _with_imaginary(means, z)
+    missing = max(0.0, 1 - variance / (centre * (1 - centre)))
+    student = float(stdtrit(max(1, len(means) - 1), (1 + level) / 2))
+    return float(np.sqrt(z**2 + missing * (student**2 - z**2)))
+
+
+def _with_imaginary(means: np.ndarray, z: float) -> tuple[float, float]:
+    """Mean and variance after z^2 imaginary values, half of them 1 and half 0, have joined."""
+    total = len(means) + z**2
+    centre = (means.sum() + z**2 / 2) / total
+    return float(centre), float(((means**2).sum() + z**2 / 2) / total - centre**2)
 
 
 def normal_quantile(level: float) -> float:
