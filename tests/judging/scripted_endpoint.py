@@ -46,6 +46,7 @@ class Script:
 
     An act is a status code, (status, headers), or "malformed", "html", "no_choices", "cut", "half", "hang", or
     ("say", text). `asked` are the bodies that arrived, `answered` those that a completion was sent for (and paid).
+    `lists` is the status (and the words of an error) that a GET is answered with, `listed` how many came.
     From request number `hold_after` on, nothing is answered before `released`.
     """
 
@@ -54,6 +55,8 @@ class Script:
     hold_after: int | None = None
     released: threading.Event = field(default_factory=threading.Event)
     usage: bool = True
+    lists: tuple[int, str] = (200, "")
+    listed: int = 0
     asked: list[dict[str, Any]] = field(default_factory=list)
     answered: list[dict[str, Any]] = field(default_factory=list)
     at_once: int = 0
@@ -80,6 +83,14 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: Any) -> None:
         pass
+
+    def do_GET(self) -> None:
+        with self.script.lock:
+            self.script.listed += 1
+        if self.headers.get("Authorization") != f"Bearer {KEY}":
+            return self._send(401, {"error": {"message": "Incorrect API key provided", "code": "invalid_api_key"}})
+        status, message = self.script.lists
+        return self._send(status, {"object": "list", "data": []} if status == 200 else {"error": {"message": message}})
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))

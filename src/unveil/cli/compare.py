@@ -9,11 +9,12 @@ from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 
 from unveil.cli.compare_output import Compared, print_results, write_results, write_verdicts
-from unveil.cli.judges import NAMES, JudgeArguments, data_columns
+from unveil.cli.judges import NAMES, JudgeArguments
 from unveil.cli.kept_answers import ANSWERS, DATA_FLAGS, MODEL_FLAGS, KeptAnswers, fingerprint_of_answers
 from unveil.cli.loading import load_for_use
 from unveil.cli.options import HeldOutArguments, UseArguments
 from unveil.cli.parser import parse
+from unveil.cli.preflight import columns_for
 from unveil.cli.prompting import Answer, GenerationArguments, answer, as_text, prompt_ids, read_prompts
 from unveil.errors import UserError
 from unveil.files import require_empty
@@ -56,7 +57,7 @@ class CompareArguments(HeldOutArguments):
 
 
 def main(argv: Sequence[str]) -> None:
-    """Parse, load, sample twice, judge, print, write."""
+    """Parse, ask whether the judges can judge, load, sample twice, judge, print, write."""
     models, data, panel, settings = parse(
         (ComparedModels, CompareArguments, JudgeArguments, GenerationArguments),
         argv,
@@ -75,6 +76,7 @@ def main(argv: Sequence[str]) -> None:
     folder = output_folder(data)
     judges = load_judges(panel, data.judge_repeats)
     rows, source = read_prompts(data, None, settings.chat)
+    columns_of = columns_for(judges, data, rows)
     names = {"A": str(models.model_name_or_path), "B": str(models.against)}
     loaded = {side: load_for_use(models, name) for side, name in names.items()}
     configs = settings.configs(shortest(denoiser for denoiser, _ in loaded.values()))
@@ -84,7 +86,7 @@ def main(argv: Sequence[str]) -> None:
     compared = Compared(names, source, configs, data.max_samples, origins(rows, places, seeds), vote=panel.judge_vote)
     prompts = [as_text(rows[place]["prompt"]) for place in places]
     for number, judge in enumerate(judges):
-        columns = chosen(data_columns(judge, data, rows), places)
+        columns = chosen(columns_of[number], places)
         compared.judgements.append(judge_samples(judge, prompts, answers["A"], answers["B"], columns))
         if data.null:
             compared.nulls.append(judge_samples(judge, prompts, answers["B"], answers["B again"], columns))

@@ -7,6 +7,7 @@ make holds for all, and a wrong key or address stops at once.
 import json
 import os
 import threading
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,6 +21,8 @@ from unveil.judging.usage import Meter
 PUBLIC = "https://api.openai.com/v1"
 # A server that never answered is more likely not there than busy.
 _TRIES_BEFORE_FIRST_CONTACT = 3
+# What `reach` waits, in seconds: for one reply, and in all before another attempt.
+_REPLY_WITHIN, _ATTEMPTS_WITHIN = 5.0, 5.0
 
 
 class RefusalError(Exception):
@@ -79,6 +82,37 @@ class Endpoint:
         self._parameters = self.sampling.parameters()
         self._pause = Pause()
 
+    def reach(self) -> None:
+        """Ask for the list of models, which costs nothing. Whatever the server says but a refusal proves nothing.
+
+        Raises:
+            UserError: nobody is there, or the key is refused.
+        """
+        failures, end = 0, time.monotonic() + _ATTEMPTS_WITHIN
+        while (failure := self._contact_failure()) is not None:
+            failures += 1
+            wait = self.backoff.wait(failures)
+            if failures >= min(self.backoff.tries, _TRIES_BEFORE_FIRST_CONTACT) or time.monotonic() + wait > end:
+                raise self._given_up(failure, failures)
+            time.sleep(wait)
+
+    def _contact_failure(self) -> "_NoAnswerError | None":
+        """Why nobody answers at the address, or None."""
+        import openai
+
+        try:
+            self._client.models.with_raw_response.list(timeout=min(self.timeout, _REPLY_WITHIN))
+        except openai.APIConnectionError as error:  # or a time-out, which is one when connecting
+            failure = _connection_failure(error)
+            return failure if failure.no_contact else None
+        except openai.APIStatusError as error:
+            # A key that may ask a model and not list them is told which scope it lacks.
+            if error.status_code in (401, 403) and "scope" not in _said(error):
+                raise self._status_failure(error, {}) from error
+        except openai.OpenAIError:  # a reply that is not what the client expects
+            pass
+        return None
+
     def complete(self, messages: Sequence[dict[str, str]], stop: threading.Event) -> Reply:
         """The reply to one conversation.
 
@@ -109,8 +143,7 @@ class Endpoint:
         if failure.no_contact and not self.answered:
             tries = min(tries, _TRIES_BEFORE_FIRST_CONTACT)
         if failures >= tries:
-            again = f" ({failures} attempts)" if failures > 1 else ""
-            raise UserError(f"judge {self.model}: {self.base_url} {failure}{again}; {failure.remedy}")
+            raise self._given_up(failure, failures)
         if failure.wait is None:
             return self.backoff.wait(failures)
         if failure.wait > self.backoff.longest:
@@ -119,6 +152,10 @@ class Endpoint:
             )
         self._pause.ask_for(failure.wait)
         return failure.wait
+
+    def _given_up(self, failure: "_NoAnswerError", failures: int) -> UserError:
+        again = f" ({failures} attempts)" if failures > 1 else ""
+        return UserError(f"judge {self.model}: {self.base_url} {failure}{again}; {failure.remedy}")
 
     def _request(self, messages: Sequence[dict[str, str]]) -> Reply:
         import openai

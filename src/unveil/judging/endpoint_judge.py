@@ -7,8 +7,9 @@ goes on where it stopped, and the same question is never paid twice.
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from typing import Any
 
-from unveil.errors import UserError
+from unveil.errors import UserError, warn_user
 from unveil.judging.answer_cache import AnswerCache, Reply, content_key
 from unveil.judging.columns import rows_of
 from unveil.judging.endpoint import Endpoint, RefusalError
@@ -59,6 +60,25 @@ class EndpointJudge:
     def usage(self) -> Usage:
         """What this judge has asked and spent since it was made."""
         return self.endpoint.meter.usage
+
+    def require_row(self, row: dict[str, Any]) -> None:
+        """Raise UserError for a row that lacks a column of the template, before there is any answer."""
+        self.template.messages("", "", "", row)
+
+    def check_in(self) -> None:
+        """Reach the endpoint once, for nothing, before work is done that an endpoint out of reach would waste.
+
+        Whoever has replies in the cache may need no other: then what is wrong is a warning.
+
+        Raises:
+            UserError: the endpoint cannot be reached or refuses the key, and the cache is empty.
+        """
+        try:
+            self.endpoint.reach()
+        except UserError as error:
+            if len(self.cache) == 0:
+                raise
+            warn_user(f"{error} (going on with the {len(self.cache)} answers kept in {self.cache.path})")
 
     def compare(
         self,

@@ -55,6 +55,10 @@ class LocalJudge:
         """Whether the template shows more than the prompt and the answers."""
         return bool(self.template.columns)
 
+    def require_row(self, row: dict[str, Any]) -> None:
+        """Raise UserError for a row that lacks a column of the template, before there is any answer."""
+        self.template.messages("", "", "", row)
+
     def compare(
         self,
         prompts: Sequence[str],

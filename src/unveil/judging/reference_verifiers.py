@@ -22,14 +22,17 @@ def exact_judge(references: tuple[str, ...] = REFERENCES) -> VerifierJudge:
     Compared without regard to case, width, white space, and quotes or punctuation around it.
     """
 
+    def needs(row: dict[str, Any]) -> Any:
+        return value_of(row, references, "exact")
+
     def check(prompt: str, answer: str, row: dict[str, Any]) -> Check:
-        wanted = value_of(row, references, "exact")
+        wanted = needs(row)
         right = {normalise(part) for one in _several(wanted) for part in (one, final_answer(one)) if part}
         given = [part for part in (final_answer(answer), answer) if part]
         passed = any(normalise(part) in right for part in given)
         return Check(passed, "" if passed else f"{_short(given[0] if given else '')} is not {_short(str(wanted))}")
 
-    return VerifierJudge("exact answer", check)
+    return VerifierJudge("exact answer", check, needs=needs)
 
 
 def normalise(text: str) -> str:
@@ -43,18 +46,22 @@ def numeric_judge(tolerance: float = 1e-6, references: tuple[str, ...] = REFEREN
     if not (tolerance >= 0 and math.isfinite(tolerance)):
         raise UserError(f"--judge_tolerance {tolerance}: give 0 or more")
 
-    def check(prompt: str, answer: str, row: dict[str, Any]) -> Check:
+    def needs(row: dict[str, Any]) -> float:
         wanted = value_of(row, references, "numeric")
         right = last_number(str(wanted))
         if right is None:
             raise UserError(f"judge numeric: the reference {_short(str(wanted))} holds no number; correct the row")
+        return right
+
+    def check(prompt: str, answer: str, row: dict[str, Any]) -> Check:
+        right = needs(row)
         given = last_number(answer)
         if given is None:
             return Check(False, "no number")
         passed = abs(given - right) <= tolerance * max(1.0, abs(right))
         return Check(passed, f"{given:g}" if passed else f"{given:.10g} is not {right:.10g}")
 
-    return VerifierJudge("numeric", check)
+    return VerifierJudge("numeric", check, needs=needs)
 
 
 def regex_judge(
@@ -63,15 +70,19 @@ def regex_judge(
     """The answer holds a match; without a pattern, of the row's reference. A search longer than `seconds` fails."""
     fixed = None if pattern is None else _compiled(pattern, "--judge regex")
 
+    def needs(row: dict[str, Any]) -> Any:
+        return fixed or _compiled(str(value_of(row, references, "regex")), "judge regex")
+
     def check(prompt: str, answer: str, row: dict[str, Any]) -> Check:
-        wanted = fixed or _compiled(str(value_of(row, references, "regex")), "judge regex")
+        wanted = needs(row)
         try:
             found = wanted.search(answer, timeout=seconds)
         except TimeoutError:
             return Check(False, f"searching took more than {seconds:g} s")
         return Check(found is not None, f"found {_short(found[0])}" if found else "no match")
 
-    return VerifierJudge("regex" if pattern is None else f"regex {pattern}", check, reads_columns=pattern is None)
+    name = "regex" if pattern is None else f"regex {pattern}"
+    return VerifierJudge(name, check, reads_columns=pattern is None, needs=needs)
 
 
 def _compiled(pattern: str, where: str) -> Any:

@@ -39,11 +39,14 @@ def schema_judge(path: str | None = None, columns: tuple[str, ...] = SCHEMAS) ->
 
     fixed = None if path is None else validator(_read(path), f"--judge json_schema:{path}")
 
+    def needs(row: dict[str, Any]) -> Any:
+        if fixed is not None:
+            return fixed
+        given = value_of(row, columns, "json_schema")
+        return validator(json.loads(given) if isinstance(given, str) else given, "judge json_schema")
+
     def check(prompt: str, answer: str, row: dict[str, Any]) -> Check:
-        schema = fixed
-        if schema is None:
-            given = value_of(row, columns, "json_schema")
-            schema = validator(json.loads(given) if isinstance(given, str) else given, "judge json_schema")
+        schema = needs(row)
         try:
             value = find_json(answer)
         except ValueError:
@@ -58,7 +61,7 @@ def schema_judge(path: str | None = None, columns: tuple[str, ...] = SCHEMAS) ->
         return Check(False, f"{fault.json_path}: {message[:120]}")
 
     name = "json schema" if path is None else f"json schema {Path(path).name}"
-    return VerifierJudge(name, check, reads_columns=path is None)
+    return VerifierJudge(name, check, reads_columns=path is None, needs=needs)
 
 
 def find_json(text: str) -> Any:

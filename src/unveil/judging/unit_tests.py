@@ -21,11 +21,15 @@ def unit_test_judge(columns: tuple[str, ...] = TESTS, limits: Limits | None = No
     as `check(entry_point)`, and a program that does not define that name continues the prompt (HumanEval).
     """
 
-    def check(prompt: str, answer: str, row: dict[str, Any]) -> Check:
+    def needs(row: dict[str, Any]) -> str:
         given = value_of(row, columns, "unit_tests")
         tests = "\n".join(map(str, given)) if isinstance(given, list | tuple) else str(given)
         if not tests.strip():
             raise UserError("judge unit_tests: a row has no tests; correct it")
+        return tests
+
+    def check(prompt: str, answer: str, row: dict[str, Any]) -> Check:
+        tests = needs(row)
         program, entry = code_in(answer), row.get("entry_point")
         if entry:
             if not re.search(rf"(?m)^\s*(?:async )?def {re.escape(str(entry))}\b", program):
@@ -35,7 +39,7 @@ def unit_test_judge(columns: tuple[str, ...] = TESTS, limits: Limits | None = No
         outcome = run_sandboxed(program, tests, limits)
         return Check(outcome.passed, outcome.reason)
 
-    return VerifierJudge("unit tests", check, at_once=max(1, (os.cpu_count() or 2) // 2))
+    return VerifierJudge("unit tests", check, at_once=max(1, (os.cpu_count() or 2) // 2), needs=needs)
 
 
 def code_in(answer: str) -> str:

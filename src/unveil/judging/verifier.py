@@ -30,18 +30,25 @@ class Check:
 class VerifierJudge:
     """Symmetric, since each answer is checked alone.
 
-    check: (prompt, answer, the other columns of the row) -> Check. at_once: checks that run in parallel.
+    check: (prompt, answer, the other columns of the row) -> Check. at_once: checks that run in parallel. needs: what
+    the check reads of a row; raises a UserError for a row that lacks it.
     """
 
     name: str
     check: Callable[[str, str, dict[str, Any]], Check]
     reads_columns: bool = True
     at_once: int = 1
+    needs: Callable[[dict[str, Any]], Any] | None = None
 
     @property
     def symmetric(self) -> bool:
         """True: exchanging the answers exchanges their checks."""
         return True
+
+    def require_row(self, row: dict[str, Any]) -> None:
+        """Raise UserError for a row that lacks what the check needs, before there is any answer."""
+        if self.needs is not None:
+            self.needs(row)
 
     def compare(
         self,
