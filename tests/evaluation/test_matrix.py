@@ -249,6 +249,48 @@ def test_dry_run_prints_the_commands_and_runs_nothing(declared, unveil, grid_of,
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("flag", [(), ("--dry_run",)])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"methods": {"kto": {"objectve": "kto"}}}, "methods.kto: --objectve: unknown flag (close to --objective); "),
+        ({"methods": {"kto": {"max_steps": "few"}}}, "methods.kto: argument --max_steps"),
+        ({"train": {"dataset_name": "thumbs.jsonl", "max_step": 1}}, "yaml: train: --max_step: unknown flag"),
+        ({"starts": {"a": {"model_name_or_path": "a", "dtypo": "x"}}}, "starts.a: --dtypo: unknown flag"),
+        ({"evaluate": {"num_draw": 4}}, "yaml: evaluate: --num_draw: unknown flag (close to --num_draws)"),
+        ({"tasks": {"choose": {"limit": -1}}}, "tasks.choose: --limit -1.0: give a number of documents"),
+        ({"tasks": {"choose": {"limits": 1}}}, "tasks.choose: --limits: unknown flag (close to --limit)"),
+        ({"compare": {"dataset_name": "x", "judges": "exact"}}, "yaml: compare: --judges: unknown flag (close to --ju"),
+        ({"compare": {"dataset_name": "x"}}, "yaml: compare: --judge: is missing; give human_ratings"),
+        ({"train": {}, "sizes": ["all"]}, "methods.kto: --dataset_name: is missing; give a hub name or a file"),
+    ],
+)
+def test_wrong_flags_are_told_with_their_place_before_anything_runs(
+    declared, unveil, grid_of, tmp_path, monkeypatch, flag, change, message
+):
+    from unveil.evaluation import grid_run
+
+    package = Package()
+    monkeypatch.setattr(grid_run.run_grid, "__defaults__", (package, lambda line: None))
+    grid_of(declared | change)
+    file = tmp_path / "matrix.yaml"
+    code, out, err = unveil("matrix", "--config", file, "--output_dir", tmp_path / "out", *flag)
+    assert (code, out, err.count("\n"), package.ran) == (2, "", 1, [])
+    assert f"--config {file}: " in err
+    assert message in err
+    assert not (tmp_path / "out").exists()
+
+
+def test_equal_flags_are_checked_once_whatever_the_number_of_cells(declared, unveil, grid_of, tmp_path, monkeypatch):
+    from unveil.cli.parser import CommandLine
+
+    checked, real = [], CommandLine.check
+    monkeypatch.setattr(CommandLine, "check", lambda *given: (checked.append(given), real(*given))[1])
+    grid_of(declared | {"seeds": list(range(20))})
+    assert unveil("matrix", "--config", tmp_path / "matrix.yaml", "--output_dir", tmp_path, "--dry_run").code == 0
+    assert len(checked) == 6 + 2 + 1  # places with flags of their own; a training per method; a task
+
+
 def test_missing_flags_of_the_command_are_named(unveil, tmp_path):
     assert "--matrix: is missing; give a YAML file (also as --config)" in unveil("matrix").err
     assert "--output_dir: is missing" in unveil("matrix", "--config", tmp_path / "m.yaml").err

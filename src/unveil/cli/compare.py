@@ -13,7 +13,7 @@ from unveil.cli.judges import NAMES, JudgeArguments
 from unveil.cli.kept_answers import ANSWERS, DATA_FLAGS, MODEL_FLAGS, KeptAnswers, fingerprint_of_answers
 from unveil.cli.loading import load_for_use
 from unveil.cli.options import HeldOutArguments, UseArguments
-from unveil.cli.parser import parse
+from unveil.cli.parser import CommandLine
 from unveil.cli.preflight import columns_for
 from unveil.cli.prompting import Answer, GenerationArguments, answer, as_text, prompt_ids, read_prompts
 from unveil.errors import UserError
@@ -56,20 +56,22 @@ class CompareArguments(HeldOutArguments):
     )
 
 
+COMMAND_LINE = CommandLine(
+    (ComparedModels, CompareArguments, JudgeArguments, GenerationArguments),
+    "unveil compare",
+    DESCRIPTION,
+    {
+        "model_name_or_path": "model A (also as --model)",
+        "against": "model B",
+        "dataset_name": "prompts",
+        "judge": NAMES,
+    },
+)
+
+
 def main(argv: Sequence[str]) -> None:
     """Parse, ask whether the judges can judge, load, sample twice, judge, print, write."""
-    models, data, panel, settings = parse(
-        (ComparedModels, CompareArguments, JudgeArguments, GenerationArguments),
-        argv,
-        "unveil compare",
-        DESCRIPTION,
-        required={
-            "model_name_or_path": "model A (also as --model)",
-            "against": "model B",
-            "dataset_name": "prompts",
-            "judge": NAMES,
-        },
-    )
+    models, data, panel, settings = COMMAND_LINE.read(argv)
     settings.check()
     if data.null:
         settings.require_randomness("--null")

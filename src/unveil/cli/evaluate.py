@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from unveil import __version__
-from unveil.cli.parser import parse
+from unveil.cli.parser import CommandLine
 from unveil.errors import UserError
 from unveil.evaluation.presets import PRESETS, TaskPreset, preset_named, settings_by_task
 from unveil.evaluation.request_cache import RequestCache
@@ -82,11 +82,12 @@ class EvaluateArguments:
         return [name for item in self.tasks or [] for name in item.split(",") if name]
 
 
+COMMAND_LINE = CommandLine((EvaluateArguments,), "unveil evaluate", DESCRIPTION, {"tasks": "gsm8k,mmlu or a YAML file"})
+
+
 def main(argv: Sequence[str]) -> None:
     """Parse, read the tasks, load the model, ask it, print, write."""
-    (args,) = parse(
-        (EvaluateArguments,), argv, "unveil evaluate", DESCRIPTION, required={"tasks": "gsm8k,mmlu or a YAML file"}
-    )
+    (args,) = COMMAND_LINE.read(argv)
     preset = preset_named(args.preset) if args.preset else None
     settings = _settings(args, preset.model if preset else {})
     folder = _output_folder(args)

@@ -23,7 +23,7 @@ class MatrixArguments:
     output_dir: str | None = field(
         default=None, metadata={"help": "Folder of the cells and of matrix.md, .json, .html and .png."}
     )
-    dry_run: bool = field(default=False, metadata={"help": "Print the commands and run nothing."})
+    dry_run: bool = field(default=False, metadata={"help": "Check the flags, print the commands and run nothing."})
 
 
 def main(argv: Sequence[str]) -> int:
@@ -36,6 +36,9 @@ def main(argv: Sequence[str]) -> int:
     output_dir = Path(args.output_dir)
     if output_dir.is_file():
         raise UserError(f"--output_dir {output_dir}: is a file, a folder is needed; give another name")
+    from unveil.cli.matrix_check import check_flags
+
+    check_flags(grid, output_dir, args.matrix)
     if args.dry_run:
         for cell in grid.cells():
             print(f"# {cell}", *shown(steps_of(grid, cell, output_dir)), sep="\n")

@@ -8,10 +8,11 @@ import difflib
 import json
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, NoReturn
 
 import yaml
-from transformers import HfArgumentParser
+from transformers import HfArgumentParser, TrainingArguments
 
 from unveil.cli.help_page import help_page
 from unveil.errors import UserError
@@ -45,19 +46,60 @@ def parse(
     Raises:
         UserError: unknown flag or key, missing flag, unreadable file, a value of the wrong type.
     """
-    types: Any = dataclass_types  # transformers wants to know that they are dataclasses
-    parser = _Parser(list(types), prog=prog, add_help=False, allow_abbrev=False)
+    parser = _parser(dataclass_types, prog)
     if {"-h", "--help", "--help_all"} & set(argv):
         print(help_page(parser, dataclass_types, description, everything="--help_all" in argv))
         raise SystemExit(0)
+    return _instances(parser, _checked(parser, argv, required or {}))
+
+
+@dataclass(frozen=True)
+class CommandLine:
+    """The flags of a command, as `parse` takes them, to be read or only checked."""
+
+    dataclass_types: Sequence[type]
+    prog: str
+    description: str
+    required: Mapping[str, str]
+
+    def read(self, argv: Sequence[str]) -> tuple[Any, ...]:
+        """What `parse` gives."""
+        return parse(self.dataclass_types, argv, self.prog, self.description, self.required)
+
+    def check(self, argv: Sequence[str], partial: bool = False) -> None:
+        """Refuse what `read` would refuse.
+
+        partial: these are some of the flags, so none is missing, and none is held against another. Arguments of
+        transformers are never made, since making them takes hold of a device: their words alone are checked.
+
+        Raises:
+            UserError: as `parse` does.
+        """
+        parser = _parser(self.dataclass_types, self.prog)
+        flags = _checked(parser, argv, {} if partial else self.required)
+        if not partial and not any(issubclass(each, TrainingArguments) for each in self.dataclass_types):
+            _instances(parser, flags)
+
+
+def _parser(dataclass_types: Sequence[type], prog: str) -> _Parser:
+    types: Any = dataclass_types  # transformers wants to know that they are dataclasses
+    return _Parser(list(types), prog=prog, add_help=False, allow_abbrev=False)
+
+
+def _checked(parser: _Parser, argv: Sequence[str], required: Mapping[str, str]) -> list[str]:
+    """All flags, those of the file included, if each is known, of its type, and none is missing."""
     name, given = _take_config(list(argv))
     flags = [*(_file_flags(name, parser, given) if name else []), *given]
     values, rest = parser.parse_known_args(flags)
     if rest:
         _refuse_unknown(rest, parser)
-    for field, what in (required or {}).items():
+    for field, what in required.items():
         if not getattr(values, field):
             raise UserError(f"--{field}: is missing; give {what}")
+    return flags
+
+
+def _instances(parser: _Parser, flags: list[str]) -> tuple[Any, ...]:
     try:
         return parser.parse_args_into_dataclasses(flags, look_for_args_file=False)
     except (ValueError, TypeError, ImportError) as error:

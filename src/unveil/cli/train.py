@@ -11,7 +11,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
 from unveil.cli.loading import read_model, require_same_family
 from unveil.cli.options import DataArguments, ModelArguments
 from unveil.cli.output import command
-from unveil.cli.parser import parse
+from unveil.cli.parser import CommandLine
 from unveil.cli.training_run import adapted, held_out_source, load_to_train, open_output, rows_of, run, tell
 from unveil.data import (
     class_balance,
@@ -56,19 +56,21 @@ class TrainScriptArguments(DataArguments):
     )
 
 
+COMMAND_LINE = CommandLine(
+    (ModelArguments, TrainScriptArguments, PreferenceConfig),
+    "unveil train",
+    DESCRIPTION,
+    {
+        "model_name_or_path": "a hub name or a folder",
+        "dataset_name": "a hub name or a file",
+        "output_dir": "a folder for the results",
+    },
+)
+
+
 def main(argv: Sequence[str]) -> None:
     """Parse, read, load, train, evaluate, save."""
-    model_args, script, args = parse(
-        (ModelArguments, TrainScriptArguments, PreferenceConfig),
-        argv,
-        "unveil train",
-        DESCRIPTION,
-        required={
-            "model_name_or_path": "a hub name or a folder",
-            "dataset_name": "a hub name or a file",
-            "output_dir": "a folder for the results",
-        },
-    )
+    model_args, script, args = COMMAND_LINE.read(argv)
     name = str(model_args.model_name_or_path)
     objective = objective_of(args)
     checkpoint = open_output(args, script.overwrite, name)

@@ -52,19 +52,19 @@ def steps_of(grid: Grid, cell: Cell, output_dir: Path) -> list[Step]:
             rows = (str(source), cell.size, cell.seed, folder / "rows.jsonl")
             flags["dataset_name"] = str(rows[3])
         model = str(folder / "model")
-        words = _words("train", {**flags, "seed": cell.seed, "output_dir": model})
+        words = words_of("train", {**flags, "seed": cell.seed, "output_dir": model})
         steps.append(Step("train", None, words, folder / "model", rows))
         use = {key: value for key, value in use.items() if key != "model_revision"}
     for task, own in grid.tasks.items():
         output = folder / f"task-{task}"
         flags = {**grid.evaluate, **own, "seed": cell.seed, "output_dir": str(output)}
-        words = _words("evaluate", {"model_name_or_path": model, **flags})
+        words = words_of("evaluate", {"model_name_or_path": model, **flags})
         steps.append(Step(f"task-{task}", task, words, output))
     if grid.compare is not None and method is not None:
         output = folder / "compare"
         flags = {**grid.compare, **use, "seed": cell.seed, "output_dir": str(output)}
         against = {"model_name_or_path": model, "against": start["model_name_or_path"]}
-        steps.append(Step("compare", WIN_RATE, _words("compare", {**against, **flags}), output))
+        steps.append(Step("compare", WIN_RATE, words_of("compare", {**against, **flags}), output))
     return steps
 
 
@@ -95,7 +95,7 @@ def write_data(step: Step) -> None:
     write_text(file, "".join(lines[place] + "\n" for place in sorted(order[:size])))
 
 
-def _words(command: str, flags: Flags) -> tuple[str, ...]:
+def words_of(command: str, flags: Flags) -> tuple[str, ...]:
     """Flags as words; None leaves a flag out."""
     words = [command]
     for name, value in flags.items():
