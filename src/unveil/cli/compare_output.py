@@ -174,7 +174,8 @@ def _lines(compared: Compared) -> list[str]:
     for first in compared.known[:1]:
         difference, n = first.minimum_detectable_difference, first.win_rate.n
         if difference is None:
-            lines.append(f"{n} prompts are too few to show any difference with probability 0.8")
+            few = "1 prompt is" if n == 1 else f"{n} prompts are"
+            lines.append(f"{few} too few to show any difference with probability 0.8")
         else:
             lines.append(f"{n} prompts show a win rate {difference:.3f} or more away from 0.5 with probability 0.8")
     if compared.agreement:
