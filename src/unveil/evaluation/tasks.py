@@ -61,7 +61,8 @@ def load_tasks(names: Sequence[str], include_path: Sequence[str] = ()) -> dict[s
             raise UserError(f"--include_path {folder}: there is no such folder; give a folder of task files (*.yaml)")
     from lm_eval.tasks import TaskManager
 
-    folders = [str(Path(folder).resolve()) for folder in include_path]  # tasks are loaded from their data's folder
+    # Absolute, since every task is loaded from the folder of its data.
+    folders: list[str | Path] = [Path(folder).resolve() for folder in include_path]
     with quiet_lm_eval():
         manager = TaskManager(include_path=folders, include_defaults=False)
         strangers = [name for name in names if not _known(manager, name)]
