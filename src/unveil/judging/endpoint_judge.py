@@ -7,7 +7,6 @@ goes on where it stopped, and the same question is never paid twice.
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
 
 from unveil.errors import UserError, warn_user
 from unveil.judging.answer_cache import AnswerCache, Reply, content_key
@@ -15,6 +14,7 @@ from unveil.judging.columns import rows_of
 from unveil.judging.endpoint import Endpoint, RefusalError
 from unveil.judging.judge import Columns, Verdict
 from unveil.judging.template import Template, shipped_template, shipped_text
+from unveil.judging.template_judge import TemplateJudge
 from unveil.judging.threads import in_threads
 from unveil.judging.usage import Usage
 from unveil.judging.verdict_text import read_verdict
@@ -24,7 +24,7 @@ _SAME = Verdict("tie", "the answers are the same", asked=False)
 
 
 @dataclass
-class EndpointJudge:
+class EndpointJudge(TemplateJudge):
     """Asks `endpoint` about each pair, in up to `concurrency` threads.
 
     second_chances: how often a reply without a verdict is answered with a reminder; after that the verdict is
@@ -47,23 +47,9 @@ class EndpointJudge:
         self._reminder = shipped_text("reminder").strip()
 
     @property
-    def symmetric(self) -> bool:
-        """False: what stands first may be favoured."""
-        return False
-
-    @property
-    def reads_columns(self) -> bool:
-        """Whether the template shows more than the prompt and the answers."""
-        return bool(self.template.columns)
-
-    @property
     def usage(self) -> Usage:
         """What this judge has asked and spent since it was made."""
         return self.endpoint.meter.usage
-
-    def require_row(self, row: dict[str, Any]) -> None:
-        """Raise UserError for a row that lacks a column of the template, before there is any answer."""
-        self.template.messages("", "", "", row)
 
     def check_in(self) -> None:
         """Reach the endpoint once, for nothing, before work is done that an endpoint out of reach would waste.

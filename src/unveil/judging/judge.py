@@ -57,10 +57,12 @@ class Judge(Protocol):
     `symmetric` says that exchanging the answers exchanges the verdict, by construction (a score per answer, a
     verifier). A judge that reads both answers in one text is not symmetric and is asked in both orders.
 
-    Two attributes are optional. `usage: Usage | None` is what the judge has spent. `reads_columns: bool` says that it
+    Some members are optional. `usage: Usage | None` is what the judge has spent. `reads_columns: bool` says that it
     reads other columns of the data too (a reference answer, tests): its `compare` then takes a keyword `columns`, a
     dictionary of lists as long as `prompts`. Whoever has the rows passes them to `ask` or `judge_both_orders`, which
     hand them on to such a judge only (`unveil.cli.judges.data_columns` reads them from the data of a command).
+    `require_row(row)` refuses a row without a column that the judge needs, and `check_in()` a judge that cannot be
+    asked: `unveil compare` calls both before it loads a model.
     """
 
     @property

@@ -18,12 +18,13 @@ from unveil.errors import UserError
 from unveil.judging.columns import rows_of
 from unveil.judging.judge import Columns, Verdict, Winner
 from unveil.judging.template import Template, shipped_template
+from unveil.judging.template_judge import TemplateJudge
 
 _LETTERS: dict[str, Winner] = {"A": "A", "B": "B", "C": "tie"}
 
 
 @dataclass
-class LocalJudge:
+class LocalJudge(TemplateJudge):
     """Reads both answers in one text, so it is asked in both orders.
 
     template: ends where a single letter A, B or C must follow. With a chat template of the tokenizer it is the user's
@@ -44,20 +45,6 @@ class LocalJudge:
         self._letter_ids = _letter_ids(self.tokenizer, self.name)
         self._takes = inspect.signature(self.model.forward).parameters
         self._longest = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
-
-    @property
-    def symmetric(self) -> bool:
-        """False: what stands first may be favoured."""
-        return False
-
-    @property
-    def reads_columns(self) -> bool:
-        """Whether the template shows more than the prompt and the answers."""
-        return bool(self.template.columns)
-
-    def require_row(self, row: dict[str, Any]) -> None:
-        """Raise UserError for a row that lacks a column of the template, before there is any answer."""
-        self.template.messages("", "", "", row)
 
     def compare(
         self,
