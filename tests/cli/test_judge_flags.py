@@ -106,7 +106,7 @@ def test_several_are_a_panel_or_stay_apart():
         ({"judge": ["reward:flag_judges:number"]}, "a int cannot be called"),
         ({"judge": ["reward:flag_judges:missing"]}, "has no attribute 'missing'"),
         ({"judge": ["numeric"], "judge_tolerance": -1.0}, "--judge_tolerance -1"),
-        ({"judge": ["unit_tests"], "judge_seconds": 0.0}, "--judge_seconds 0"),
+        ({"judge": ["unit_tests"], "judge_seconds": 0.0}, "--judge_seconds 0.0: must be positive"),
     ],
 )
 def test_what_cannot_be_loaded_is_told_in_one_line(settings, message):

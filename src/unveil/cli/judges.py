@@ -208,10 +208,6 @@ class JudgeArguments:
         if kind == "numeric":
             return numeric_judge(self.judge_tolerance, named or REFERENCES)
         if kind == "unit_tests":
-            if not self.judge_seconds > 0:
-                raise UserError(f"--judge_seconds {self.judge_seconds}: give a number above 0")
-            if self.judge_memory < 64:
-                raise UserError(f"--judge_memory {self.judge_memory}: a program needs 64 MiB at least; give more")
             return unit_test_judge(named or TESTS, Limits(self.judge_seconds, self.judge_memory))
         return None
 

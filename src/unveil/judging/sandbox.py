@@ -43,8 +43,12 @@ class Limits:
     without: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        if not (self.seconds > 0 and self.memory_mib >= 64 and self.file_mib >= 1 and self.output_kib >= 1):
-            raise UserError(f"{self}: seconds, file_mib and output_kib must be positive, memory_mib at least 64")
+        if not self.seconds > 0:
+            raise UserError(f"--judge_seconds {self.seconds}: must be positive")
+        if self.memory_mib < 64:
+            raise UserError(f"--judge_memory {self.memory_mib}: must be at least 64 (MiB)")
+        if self.file_mib < 1 or self.output_kib < 1:
+            raise UserError(f"sandbox: file_mib {self.file_mib} and output_kib {self.output_kib} must be positive")
 
 
 @dataclass
