@@ -33,16 +33,17 @@ def columns_for(judges: Sequence[Judge], data: HeldOutArguments, rows: Dataset) 
 
 
 def _require_rows(require: Any, rows: Sequence[dict[str, Any]], every: bool) -> None:
-    fault: UserError | None = None
+    """Refuse the first row that is at fault: with `every` at once, else only if no row is without fault."""
+    first: UserError | None = None
     for place, row in enumerate(rows):
         try:
             require(row)
         except UserError as error:
-            fault = fault or UserError(f"{error} (prompt {place})")
+            first = first or UserError(f"{error} (prompt {place})")
+            if every:
+                break
         else:
             if not every:
                 return
-        if every and fault:
-            break
-    if fault:
-        raise fault
+    if first:
+        raise first
