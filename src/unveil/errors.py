@@ -24,3 +24,9 @@ def name_rows(rows: list[int], limit: int = 5) -> str:
     """`3, 17, 40 and 12 more`: row numbers for a message, never a flood."""
     shown = ", ".join(str(row) for row in rows[:limit])
     return shown if len(rows) <= limit else f"{shown} and {len(rows) - limit} more"
+
+
+def shortened(value: object, limit: int = 60) -> str:
+    """A value as a message shows it: its repr, cut after `limit` characters."""
+    text = repr(value)
+    return text if len(text) <= limit else f"{text[: limit - 3]}..."

@@ -64,6 +64,30 @@ def test_yaml_values_may_look_like_flags(config):
     assert data.columns() == {"a": "b"}
 
 
+@pytest.mark.parametrize("key", ["save_strategy", "eval_strategy", "logging_strategy"])
+def test_no_in_the_file_is_the_choice_no(config, key):
+    *_, args = parsed("--config", config(f"{key}: no\n"))
+    assert getattr(args, key) == "no"
+
+
+@pytest.mark.parametrize("word", ["no", "off", "false", "False", "Off"])
+def test_every_word_for_false_turns_a_flag_off(config, word):
+    model, _, args = parsed("--config", config(f"use_peft: {word}\nshare_sizes: {word}\n"))
+    assert (model.use_peft, args.share_sizes) == (False, False)
+
+
+@pytest.mark.parametrize("word", ["yes", "on", "true", "On"])
+def test_every_word_for_true_turns_a_flag_on(config, word):
+    model, _, args = parsed("--config", config(f"use_peft: {word}\ndataloader_drop_last: {word}\n"))
+    assert (model.use_peft, args.dataloader_drop_last) == (True, True)
+
+
+def test_a_number_inside_a_mapping_is_a_number(config):
+    text = "lr_scheduler_type: cosine_with_min_lr\nlr_scheduler_kwargs:\n  min_lr: 1e-7\n"
+    *_, args = parsed("--config", config(text))
+    assert args.lr_scheduler_kwargs == {"min_lr": 1e-7}
+
+
 def test_env_of_the_file_reaches_the_environment(config, monkeypatch):
     monkeypatch.setenv("UNVEIL_TEST", "before")
     parsed("--config", config("env:\n  UNVEIL_TEST: after\nbeta: 1\n"))
@@ -77,7 +101,13 @@ def test_env_of_the_file_reaches_the_environment(config, monkeypatch):
         ("just text\n", r"run\.yaml: must hold `flag: value` lines"),
         ("a: [1\n", r"run\.yaml: is not valid YAML"),
         ("num_draws: many\n", r"--num_draws.*invalid int value: 'many'"),
-        ("env: 3\n", r"run\.yaml: must hold"),
+        ("env: 3\n", r"run\.yaml: env: must hold"),
+        ('env: {"A=B": x}\n', r"run\.yaml: env: 'A=B' is no name of a variable"),
+        ('env: {A: "x\\0y"}\n', r"run\.yaml: env: 'A' must have one plain value"),
+        ("env: {A: [1]}\n", r"run\.yaml: env: 'A' must have one plain value"),
+        ("beta: 1\nbeta: 2\n", r"run\.yaml: is not valid YAML \(the key 'beta' stands twice"),
+        ("lora_target_modules: [[a]]\n", r"run\.yaml: lora_target_modules: must be a list of plain values"),
+        ("objective_args: &a {x: *a}\n", r"run\.yaml: a value contains itself"),
     ],
 )
 def test_a_wrong_file_is_an_error_that_names_it(config, text, message):

@@ -11,16 +11,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-import yaml
 from transformers import HfArgumentParser, TrainingArguments
+from transformers.hf_argparser import string_to_bool
 
 from unveil.cli.help_page import help_page
-from unveil.errors import UserError
+from unveil.errors import UserError, shortened
+from unveil.yaml_files import read_yaml
 
 
 class _Parser(HfArgumentParser):
     def error(self, message: str) -> NoReturn:
         raise UserError(f"{message}; `{self.prog} --help` tells the flags")
+
+    def is_truth(self, name: str) -> bool:
+        """Whether a flag takes true or false."""
+        return any(f"--{name}" in each.option_strings and each.type is string_to_bool for each in self._actions)
 
     def names(self) -> list[str]:
         """Every flag without its dashes."""
@@ -135,29 +140,46 @@ def _take_config(argv: list[str]) -> tuple[str | None, list[str]]:
 
 def _file_flags(name: str, parser: _Parser, given: Sequence[str]) -> list[str]:
     """The keys of a YAML file as flags, but for those that the command line gives too."""
-    try:
-        with open(name, encoding="utf-8") as file:
-            values = yaml.safe_load(file) or {}
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "not UTF-8 text"
-        raise UserError(f"--config {name}: cannot be read ({reason}); check the path") from error
-    except yaml.YAMLError as error:
-        raise UserError(f"--config {name}: is not valid YAML ({' '.join(str(error).split())}); correct it") from error
-    environment = values.pop("env", None) or {} if isinstance(values, dict) else None
-    if not isinstance(values, dict) or not isinstance(environment, dict):
-        raise UserError(f"--config {name}: must hold `flag: value` lines; correct it")
-    for variable, value in environment.items():
-        os.environ[str(variable)] = str(value)
+    where = f"--config {name}"
+    values = read_yaml(name, "--config") or {}
+    if not isinstance(values, dict):
+        raise UserError(f"{where}: must hold `flag: value` lines; correct it")
+    _set_environment(values.pop("env", None) or {}, where)
     known, above = set(parser.names()), {item.split("=")[0].removeprefix("--").replace("-", "_") for item in given}
     flags: list[str] = []
     for key, value in values.items():
         if str(key) not in known:
             hint = _closest(str(key), parser)
-            raise UserError(f"--config {name}: unknown key {key!r}{hint}; keys are flags without their dashes")
+            raise UserError(f"{where}: unknown key {shortened(key)}{hint}; keys are flags without their dashes")
         if value is None or str(key).replace("-", "_") in above:
             continue
-        if isinstance(value, list):
-            flags += [f"--{key}", *map(str, value)]
-        else:
-            flags.append(f"--{key}={json.dumps(value) if isinstance(value, dict) else value}")
+        flags += _as_flag(str(key), value, parser, where)
     return flags
+
+
+def _set_environment(variables: Any, where: str) -> None:
+    """Set the variables of `env:`; each is a name with one plain value.
+
+    Raises:
+        UserError: no mapping, a name or a value that no environment can hold.
+    """
+    if not isinstance(variables, dict):
+        raise UserError(f"{where}: env: must hold `VARIABLE: value` lines; correct it")
+    for variable, value in variables.items():
+        text = str(value)
+        if isinstance(value, dict | list) or value is None or "\0" in text:
+            raise UserError(f"{where}: env: {shortened(variable)} must have one plain value; correct it")
+        if not str(variable) or set("=\0") & set(str(variable)):
+            raise UserError(f"{where}: env: {shortened(variable)} is no name of a variable; correct it")
+        os.environ[str(variable)] = text
+
+
+def _as_flag(key: str, value: Any, parser: _Parser, where: str) -> list[str]:
+    """One key of the file as a flag; `on` and `off` are truth values where the flag is one."""
+    if isinstance(value, list):
+        if any(isinstance(each, dict | list) or each is None for each in value):
+            raise UserError(f"{where}: {key}: must be a list of plain values; correct it")
+        return [f"--{key}", *map(str, value)]
+    if isinstance(value, str) and value.lower() in ("on", "off") and parser.is_truth(key):
+        value = value.lower() == "on"
+    return [f"--{key}={json.dumps(value) if isinstance(value, dict) else value}"]

@@ -20,9 +20,8 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from unveil.errors import UserError
+from unveil.yaml_files import read_yaml
 
 Flags = dict[str, Any]
 WIN_RATE = "win rate"
@@ -87,13 +86,7 @@ def read_grid(file: str | Path) -> Grid:
         UserError: a file that cannot be read, unknown or missing keys, values of another form.
     """
     where = f"--config {file}"
-    try:
-        declared = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "not UTF-8 text"
-        raise UserError(f"{where}: cannot be read ({reason}); check the path") from error
-    except yaml.YAMLError as error:
-        raise UserError(f"{where}: is not valid YAML ({' '.join(str(error).split())}); correct it") from error
+    declared = read_yaml(file, "--config")
     if not isinstance(declared, dict):
         raise UserError(f"{where}: must hold starts, methods, seeds and tasks; see `unveil matrix --help`")
     unknown = sorted(map(str, set(declared) - _KEYS))
