@@ -94,6 +94,7 @@ FLAGS = {
     "unknown objective": (["--objective", "dpo2"], "--objective dpo2: unknown; choose one of kto, dpo, vrpo"),
     "unknown baseline": (["--baseline", "median"], "--baseline median: unknown; choose one of"),
     "beta of zero": (["--beta", "0"], "--beta 0.0: must be above 0"),
+    "draws without end": (["--num_draws", "1000000000"], "--num_draws 1000000000: .*at most 65536"),
     "no draws": (["--num_draws", "0"], "--num_draws 0: at least 1 is needed"),
     "unknown design": (["--draw_design", "sobol"], "--draw_design sobol: unknown; choose one of quadratic_tiling, iid"),
     "masks that do not divide": (["--masks_per_size", "3"], "--masks_per_size 3: must divide --num_draws 4"),
@@ -131,6 +132,15 @@ def test_flags_that_cannot_be_obeyed(case, train, tmp_path, check_message):
     words, pattern = FLAGS[case]
     check_message(one_line(train(*words), "train"), pattern)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name", ["reward/margins", "eval_rewards/margin", "accuracy"])
+def test_a_metric_that_no_evaluation_gives_is_refused_before_the_first_step(train, thumbs, tmp_path, name):
+    words = ("--eval_dataset_name", thumbs, "--eval_strategy", "steps", "--metric_for_best_model", name)
+    message = one_line(train(*words), "train")
+    assert f"--metric_for_best_model {name}: is none of the metrics" in message
+    assert "(close to eval_rewards/margins)" in message or name == "accuracy"
+    assert not list((tmp_path / "out").iterdir())
 
 
 def test_a_broken_line_is_named_by_its_number(train, thumbs, tmp_path):
@@ -296,6 +306,7 @@ def test_models_that_cannot_be_compared(case, unveil, base, thumbs, tmp_path, ch
 
 
 LIKELIHOODS = {
+    "draws without end": (["--num_draws", "1000000000"], "--num_draws 1000000000: .*at most 65536"),
     "no draws": (["--num_draws", "0"], "--num_draws 0: at least 1 is needed"),
     "unknown design": (["--draw_design", "sobol"], "--draw_design sobol: unknown"),
     "no budget": (["--tokens_per_batch", "0"], "--tokens_per_batch 0: at least 1"),

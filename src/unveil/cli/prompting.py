@@ -15,6 +15,7 @@ from unveil.generation import GenerationConfig, Observer, Samples, sample
 from unveil.models import Denoiser, unwrap
 
 _DEFAULT_LENGTH, _DEFAULT_BLOCK = 128, 32
+_MOST_SAMPLES = 100_000
 # Prompts meet the model's context in the sampler, which knows what --gen_length leaves of it.
 _NO_LIMIT = 2**31 - 1
 
@@ -105,6 +106,8 @@ class GenerationArguments:
         )
         if self.num_samples < 1:
             raise UserError(f"--num_samples {self.num_samples}: at least 1 is needed")
+        if self.num_samples > _MOST_SAMPLES:
+            raise UserError(f"--num_samples {self.num_samples}: at most {_MOST_SAMPLES} answers per prompt are drawn")
         if self.num_samples > 1:
             self.require_randomness("--num_samples")
         return [replace(first, seed=self.seed + number) for number in range(self.num_samples)]

@@ -14,6 +14,7 @@ from unveil.data.columns import EXAMPLE_ID
 from unveil.data.conversation import Prompt
 from unveil.data.end_of_answer import EndOfAnswer, check_rule, finish_answer
 from unveil.errors import UserError, name_rows, warn_user
+from unveil.time_limit import SECONDS_OF_A_TEMPLATE, time_limit
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -85,7 +86,8 @@ class PromptEncoder:
                 f"give one with --chat_template_path, or use prompts of plain text"
             )
         try:
-            return str(self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
+            with time_limit(SECONDS_OF_A_TEMPLATE):
+                return str(self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
         except Exception as error:  # a template is a program of its own: what it raises is about this row
             reason = str(error).strip().split("\n")[0]
             return BadRow(

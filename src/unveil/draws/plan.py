@@ -22,6 +22,7 @@ from unveil.errors import UserError
 
 MOST_TOKENS_OF_ALL_SUBSETS = 12
 STEEPEST_SIZE_LAW = 4.0
+MOST_DRAWS = 65_536
 
 
 class Plan(NamedTuple):
@@ -66,6 +67,8 @@ def check_design(
         raise UserError(f"--draw_design {design}: unknown; choose one of {', '.join(DESIGNS)}")
     if num_draws < 1:
         raise UserError(f"--num_draws {num_draws}: at least 1 is needed")
+    if num_draws > MOST_DRAWS:
+        raise UserError(f"--num_draws {num_draws}: each is a forward pass of its own; at most {MOST_DRAWS} are drawn")
     unit = DESIGNS[design].draws_per_unit
     if unit == 0 and (num_draws != 1 or masks_per_size != 1):
         raise UserError(

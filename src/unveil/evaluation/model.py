@@ -24,6 +24,7 @@ from unveil.evaluation.request_cache import RequestCache
 from unveil.evaluation.settings import ModelSettings, parse_model_args, settings_of
 from unveil.evaluation.windows import rolling_targets, total
 from unveil.models import Denoiser
+from unveil.time_limit import SECONDS_OF_A_TEMPLATE, time_limit
 
 _GROUP = 64  # requests that are answered before the cache is written
 T = TypeVar("T")
@@ -152,14 +153,22 @@ class UnveilLM(LM):
                 "--apply_chat_template: the tokenizer has no chat template; leave the flag out, or give one as "
                 "--model_args chat_template=FILE"
             )
-        return str(
-            self.tokenizer.apply_chat_template(
-                chat_history,
-                tokenize=False,
-                add_generation_prompt=add_generation_prompt,
-                continue_final_message=not add_generation_prompt,
-            )
-        )
+        try:
+            with time_limit(SECONDS_OF_A_TEMPLATE):
+                return str(
+                    self.tokenizer.apply_chat_template(
+                        chat_history,
+                        tokenize=False,
+                        add_generation_prompt=add_generation_prompt,
+                        continue_final_message=not add_generation_prompt,
+                    )
+                )
+        except Exception as error:  # a template is a program of its own
+            reason = " ".join(str(error).split())[:200]
+            raise UserError(
+                f"--apply_chat_template: the chat template refuses a task's text ({reason}); give another one as "
+                "--model_args chat_template=FILE"
+            ) from error
 
     # ------------------------------------------------------------------ from text to requests
     def _encode(self, text: str) -> list[int]:

@@ -19,6 +19,7 @@ from unveil.judging.columns import rows_of
 from unveil.judging.judge import Columns, Verdict, Winner
 from unveil.judging.template import Template, shipped_template
 from unveil.judging.template_judge import TemplateJudge
+from unveil.time_limit import SECONDS_OF_A_TEMPLATE, time_limit
 
 _LETTERS: dict[str, Winner] = {"A": "A", "B": "B", "C": "tie"}
 
@@ -144,9 +145,10 @@ def _chat_text(tokenizer: PreTrainedTokenizerBase, messages: list[dict[str, str]
     fault: Exception | None = None
     for attempt in (messages, joined):  # some templates know no system message
         try:
-            text: Any = tokenizer.apply_chat_template(
-                attempt, tokenize=False, add_generation_prompt=True, enable_thinking=False
-            )
+            with time_limit(SECONDS_OF_A_TEMPLATE):
+                text: Any = tokenizer.apply_chat_template(
+                    attempt, tokenize=False, add_generation_prompt=True, enable_thinking=False
+                )
             return text
         except Exception as error:  # whatever a template raises
             fault = error

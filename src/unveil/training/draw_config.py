@@ -8,6 +8,7 @@ from transformers import TrainingArguments
 from unveil.draws import DESIGNS, Plan, check_design, plan
 from unveil.errors import UserError
 from unveil.likelihood import COMBINERS, check_combiner
+from unveil.training.argument_checks import check_parts, check_values
 
 _OTHERS = [name for name in DESIGNS if name not in ("quadratic_tiling", "iid", "all_subsets")]
 
@@ -91,9 +92,11 @@ class DrawConfig(TrainingArguments):
     max_eval_samples: int | None = field(default=None, metadata={"help": "Evaluate on the first so many rows only."})
 
     def __post_init__(self) -> None:
+        check_values(self)
         if self.bf16 is None:
             self.bf16 = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
         super().__post_init__()
+        check_parts(self)
         check_design(self.draw_design, self.num_draws, self.masks_per_size, self.strata_exponent, self.size_exponent)
         check_combiner(self.combiner, self.draw_design, self.num_draws, self.masks_per_size)
         if self.draws not in ("fresh", "fixed"):

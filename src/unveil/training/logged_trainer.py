@@ -1,6 +1,8 @@
 """What a run tells: metrics of optimizer steps, held-out metrics, tokens and operations."""
 
+import difflib
 import math
+import sys
 from collections import defaultdict
 from typing import Any, TypeVar
 
@@ -82,6 +84,51 @@ class LoggedTrainer(StagedCheckpoints, Trainer):
         """The optimizer step that has begun will not be finished: a run that goes on does it again."""
         self._work = self._work_before_step
 
+    def train(self, *args: Any, **kwargs: Any) -> Any:
+        """Train, if evaluation gives the metric by which checkpoints are chosen."""
+        self._require_best_metric()
+        return super().train(*args, **kwargs)
+
+    def _require_best_metric(self) -> None:
+        """Refuse a `metric_for_best_model` that no evaluation gives, before the first step and not after many.
+
+        Its name is looked for among the metrics of some rows, and only if it is not there of all rows.
+        """
+        name, held_out = self.args.metric_for_best_model, self.eval_dataset
+        if name is None or held_out is None or self.args.eval_strategy == "no":
+            return
+        parts: dict[str, Any] = held_out if isinstance(held_out, dict) else {"": held_out}
+        known: set[str] = set()
+        for limit in (self.args.per_device_eval_batch_size * self.args.world_size, sys.maxsize):
+            for prefix, dataset in parts.items():
+                known |= {f"{prefix}_{metric}".lstrip("_") for metric in self._metrics_of(dataset, limit)}
+            if name.removeprefix("eval_") in known:
+                return
+        close = difflib.get_close_matches(name.removeprefix("eval_"), known, n=1, cutoff=0.4)
+        raise UserError(
+            f"--metric_for_best_model {name}: is none of the metrics of an evaluation"
+            f"{f' (close to eval_{close[0]})' if close else ''}; choose one of {', '.join(sorted(known))}"
+        )
+
+    def _metrics_of(self, dataset: Any, limit: int) -> dict[str, float]:
+        """Metrics of the first so many held-out rows, which count as no work of the run."""
+        self.use_wrapped_model()
+        work = self._work
+        count = min(len(dataset), self.args.max_eval_samples or len(dataset), limit)
+        values = self.evaluation_metrics([dataset[i] for i in range(count)])
+        self._work = work  # of training alone, so that how often a run is evaluated is no cost of its method
+        return values
+
+    def create_optimizer(self, *args: Any, **kwargs: Any) -> Any:
+        """Make the optimizer; one that does not fit this model is refused in words."""
+        try:
+            return super().create_optimizer(*args, **kwargs)
+        except (ValueError, TypeError, ImportError, RuntimeError) as error:
+            if isinstance(error, UserError):
+                raise
+            name = getattr(self.args.optim, "value", self.args.optim)
+            raise UserError(f"--optim {name}: {' '.join(str(error).split())[:200]}; choose another one") from error
+
     def _save_checkpoint(self, model: nn.Module, trial) -> None:
         self.settle_work()
         super()._save_checkpoint(model, trial)
@@ -96,11 +143,7 @@ class LoggedTrainer(StagedCheckpoints, Trainer):
             return metrics
         if dataset is None:
             raise UserError("--eval_dataset_name: evaluation was asked for, but no held-out data was given")
-        self.use_wrapped_model()
-        work = self._work
-        rows = [dataset[i] for i in range(min(len(dataset), self.args.max_eval_samples or len(dataset)))]
-        values = self.evaluation_metrics(rows)
-        self._work = work  # of training alone, so that how often a run is evaluated is no cost of its method
+        values = self._metrics_of(dataset, sys.maxsize)
         metrics = {f"{metric_key_prefix}_{name}": value for name, value in values.items()}
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
