@@ -62,6 +62,49 @@ def test_the_weight_of_a_prompt_multiplies_its_loss_in_the_gradient(models, trai
     assert relative_gap(step.grads, expected) < 1e-10
 
 
+FORMS = [("kto", "unpaired"), ("bco", "unpaired"), ("dpo", "pairs"), ("vrpo", "pairs"), ("rankdpo", "lists"),
+         ("disco", "lists")]  # fmt: skip
+
+
+def weighted_and_copied(rows, shape, numbers=(2.0, 1.0, 0.0, 1.0), copies=(0, 0, 1, 3)):
+    """Four rows with weights, and the same as copies without."""
+    data = rows(4) if shape == "unpaired" else make_groups(4, shape)
+    return [row | {"weight": number} for row, number in zip(data, numbers)], [data[i] for i in copies]
+
+
+@pytest.mark.parametrize("debias", ["none", "cross_fit"])
+@pytest.mark.parametrize(("name", "shape"), FORMS)
+def test_a_row_of_weight_two_is_the_row_twice_and_one_of_weight_zero_is_absent(
+    models, trainer_of, rows, name, shape, debias
+):
+    """Gradient over both passes, logged loss and held-out loss, for thumbs, pairs and lists."""
+    weighted, copied = (
+        first_step(
+            trainer_of, *models, data, objective=name, num_draws=2, draw_design="iid", debias=debias, eval_rows=data
+        )
+        for data in weighted_and_copied(rows, shape)
+    )
+    assert weighted.loss == pytest.approx(copied.loss, rel=1e-6)
+    assert relative_gap(weighted.grads, copied.grads) < 1e-10
+    held_out = [step.trainer.evaluate()["eval_loss"] for step in (weighted, copied)]
+    assert held_out[0] == pytest.approx(held_out[1], rel=1e-6)
+    assert weighted.logs.get("baseline") == pytest.approx(copied.logs.get("baseline"))
+
+
+@pytest.mark.parametrize(("name", "shape"), [("kto", "unpaired"), ("dpo", "pairs")])
+def test_the_logged_and_the_held_out_loss_grow_with_the_weights(models, trainer_of, rows, name, shape):
+    data = rows(4) if shape == "unpaired" else make_groups(4, shape)
+    plain, tenfold = (
+        first_step(trainer_of, *models, given, objective=name, eval_rows=given)
+        for given in (data, [row | {"weight": 10.0} for row in data])
+    )
+    assert tenfold.loss == pytest.approx(10 * plain.loss)
+    assert tenfold.logs["grad_norm"] == pytest.approx(10 * plain.logs["grad_norm"])
+    assert tenfold.trainer.evaluate()["eval_loss"] == pytest.approx(
+        10 * plain.trainer.evaluate()["eval_loss"], rel=1e-2
+    )
+
+
 def test_a_weight_of_two_for_all_prompts_doubles_the_gradient(models, trainer_of):
     data = make_groups(2)
     plain = first_step(trainer_of, *models, data, objective="dpo")

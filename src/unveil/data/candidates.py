@@ -65,11 +65,10 @@ def read_extras(row: dict[str, Any], completions: Sequence[str]) -> dict[str, An
     """The optional columns that `row` has, checked; `steps` and `spans` become [start, end) in characters."""
     count = len(completions)
     extras: dict[str, Any] = {}
-    for name in PER_PROMPT:
+    for name in ("margin", "gap"):
         if name in row:
             extras[name] = read_number(row[name], name)
-    if extras.get("weight", 0.0) < 0:
-        raise BadRow("weight is below 0", "give a weight of at least 0")
+    extras |= read_weight(row)
     if "score" in row:
         extras["score"] = read_numbers(row["score"], count, "score")
     if "rank" in row:
@@ -89,6 +88,16 @@ def read_extras(row: dict[str, Any], completions: Sequence[str]) -> dict[str, An
             for place, (span, text) in enumerate(zip(row["spans"], completions))
         ]
     return extras
+
+
+def read_weight(row: dict[str, Any]) -> dict[str, float]:
+    """`{"weight": w}` of a row that has one, else nothing."""
+    if "weight" not in row:
+        return {}
+    weight = read_number(row["weight"], "weight")
+    if weight < 0:
+        raise BadRow("weight is below 0", "give a weight of at least 0")
+    return {"weight": weight}
 
 
 def read_spans(value: Any, text: str, name: str) -> list[Span]:

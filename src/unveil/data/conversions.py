@@ -21,41 +21,54 @@ from unveil.data.candidates import PER_CANDIDATE
 from unveil.data.columns import EXAMPLE_ID
 from unveil.data.formats import UNPAIRED, to_dataset
 from unveil.data.grouping import RESPONSE_IDS, by_prompt, group_columns, rows_to_lists, to_group
+from unveil.data.prompt_weights import WEIGHT, shared_weight, without_weightless
 from unveil.errors import UserError, name_rows, warn_user
 
 Pairing = Literal["in_order", "best_worst", "all", "best_vs_rest"]
 PAIRINGS: tuple[str, ...] = get_args(Pairing)
 LIST_PAIRINGS = PAIRINGS[1:]
-_THUMBS = (EXAMPLE_ID, *UNPAIRED)
 
 Row = dict[str, Any]
 Places = list[tuple[int, int]]
 
 
 def pairs_to_thumbs(pairs: Dataset, source: str) -> Dataset:
-    """Rows of `pair_rows` as rows of `unpaired_rows`. Scores, margins and weights of pairs are left behind.
+    """Rows of `pair_rows` as rows of `unpaired_rows`. Scores and margins of pairs are left behind.
 
-    An answer in several pairs becomes one thumb; one that is chosen here and rejected there is left out.
+    An answer in several pairs becomes one thumb, of their mean weight; one that is chosen here and rejected there is
+    left out.
     """
     _refuse_spans(pairs, source)
     thumbs: dict[int, Row] = {}
     torn: dict[int, None] = {}
+    for members in _by_answer(pairs).values():
+        first, *others = members
+        thumbs[first[EXAMPLE_ID]] = {**first, **shared_weight(members)}
+        if any(other["label"] != first["label"] for other in others):
+            torn.setdefault(first[EXAMPLE_ID])
+    left_out = f"{len(torn)} answers are chosen in one pair and rejected in another ({EXAMPLE_ID} {_named(torn)})"
+    kept = [thumb for example_id, thumb in thumbs.items() if example_id not in torn]
+    return _settle(kept, _thumb_columns(pairs), [left_out] if torn else [], source)
+
+
+def _by_answer(pairs: Dataset) -> dict[int, list[Row]]:
+    """The thumbs of each answer, one for every pair that it is in."""
+    found: dict[int, list[Row]] = {}
     for pair in _rows(pairs):
         for place, label in ((0, True), (1, False)):
             thumb = _thumb(pair, place, label)
-            if thumbs.setdefault(thumb[EXAMPLE_ID], thumb)["label"] != label:
-                torn.setdefault(thumb[EXAMPLE_ID])
-    left_out = f"{len(torn)} answers are chosen in one pair and rejected in another ({EXAMPLE_ID} {_named(torn)})"
-    kept = [thumb for example_id, thumb in thumbs.items() if example_id not in torn]
-    return _settle(kept, _THUMBS, [left_out] if torn else [], source)
+            found.setdefault(thumb[EXAMPLE_ID], []).append(thumb)
+    return found
 
 
 def thumbs_to_pairs(thumbs: Dataset, source: str, pairing: Pairing = "in_order") -> Dataset:
     """Rows of `unpaired_rows` as rows of `pair_rows`, by prompt.
 
-    `in_order` undoes `pairs_to_thumbs`, also where a prompt occurs in several pairs.
+    `in_order` undoes `pairs_to_thumbs`, also where a prompt occurs in several pairs. A pair counts the mean of its
+    thumbs' weights, and thumbs of weight 0 are left out.
     """
     _check_pairing(pairing, PAIRINGS, source)
+    thumbs = without_weightless(thumbs, source)
     if pairing != "in_order":
         return lists_to_pairs(thumbs_to_lists(thumbs, source), source, pairing)
     pairs: list[tuple[int, Row]] = []
@@ -85,11 +98,12 @@ def thumbs_to_pairs(thumbs: Dataset, source: str, pairing: Pairing = "in_order")
             f"{' and '.join(reasons)}; use an objective for thumbs (--objective kto), or add the other label"
         )
     ordered = [pair for _, pair in sorted(pairs, key=lambda placed: placed[0])]
-    return _settle(ordered, group_columns(()), reasons, source)
+    return _settle(ordered, group_columns(thumbs.column_names), reasons, source)
 
 
 def thumbs_to_lists(thumbs: Dataset, source: str) -> Dataset:
     """Rows of `unpaired_rows` as rows of `list_rows`: prompts that have both labels, relevance 1 and 0."""
+    thumbs = without_weightless(thumbs, source)
     one_label: list[int] = []
     kept: list[int] = []
     for group in by_prompt({**row, "place": place} for place, row in enumerate(_rows(thumbs))):
@@ -135,15 +149,22 @@ def lists_to_thumbs(lists: Dataset, source: str, threshold: float) -> Dataset:
     """Rows of `list_rows` as rows of `unpaired_rows`: relevance above `threshold` is a thumb up, below it down."""
     _refuse_spans(lists, source)
     rows = ((_thumb(row, place, None), value) for row in _rows(lists) for place, value in enumerate(row["relevance"]))
-    return _thumbs_around(threshold, rows, source)
+    return _thumbs_around(threshold, rows, _thumb_columns(lists), source)
 
 
 def graded_to_thumbs(graded: Dataset, source: str, threshold: float) -> Dataset:
     """Rows of `graded_rows` as rows of `unpaired_rows`, as `lists_to_thumbs`."""
-    return _thumbs_around(threshold, ((row, row["score"]) for row in _rows(graded)), source)
+    rows = ((row, row["score"]) for row in _rows(graded))
+    return _thumbs_around(threshold, rows, _thumb_columns(graded), source)
 
 
-def _thumbs_around(threshold: float, rows: Iterable[tuple[Row, float]], source: str) -> Dataset:
+def _thumb_columns(rows: Dataset) -> tuple[str, ...]:
+    return (EXAMPLE_ID, *UNPAIRED, *(name for name in rows.column_names if name == WEIGHT))
+
+
+def _thumbs_around(
+    threshold: float, rows: Iterable[tuple[Row, float]], columns: tuple[str, ...], source: str
+) -> Dataset:
     if not np.isfinite(threshold):
         raise UserError(f"{source}: --threshold {threshold}: must be a finite number; correct it")
     thumbs, tied = [], []
@@ -153,7 +174,7 @@ def _thumbs_around(threshold: float, rows: Iterable[tuple[Row, float]], source: 
         else:
             thumbs.append({**row, "label": value > threshold})
     reason = f"{len(tied)} answers lie exactly at --threshold {threshold:g} ({EXAMPLE_ID} {_named(tied)})"
-    return _settle(thumbs, _THUMBS, [reason] if tied else [], source)
+    return _settle(thumbs, columns, [reason] if tied else [], source)
 
 
 def _best_worst(relevance: list[float]) -> tuple[Places, int]:
@@ -200,6 +221,7 @@ def _thumb(row: Row, place: int, label: bool | None) -> Row:
         "prompt": row["prompt"],
         "completion": row["completions"][place],
         "label": label,
+        **shared_weight([row]),
     }
 
 

@@ -12,6 +12,7 @@ import pyarrow as pa
 from datasets import Dataset
 
 from unveil.data.bad_rows import BadRow, BadRows, OnBadRows
+from unveil.data.candidates import read_weight
 from unveil.data.columns import EXAMPLE_ID, example_ids, read_label, rename_columns, require_columns
 from unveil.data.conversation import (
     Prompt,
@@ -20,6 +21,7 @@ from unveil.data.conversation import (
     split_common_start,
     split_messages,
 )
+from unveil.data.prompt_weights import shared_weight, weight_column
 from unveil.errors import UserError, name_rows, warn_user
 
 UNPAIRED = ("prompt", "completion", "label")
@@ -36,7 +38,7 @@ def unpaired_rows(
     on_bad_rows: OnBadRows = "error",
     allow_one_label: bool = False,
 ) -> Dataset:
-    """Columns `example_id`, `prompt`, `completion`, `label` (True = desirable).
+    """Columns `example_id`, `prompt`, `completion`, `label` (True = desirable), and `weight` where the rows have one.
 
     From `prompt, completion, label`, or from `prompt, chosen, rejected` (without `prompt`, the common start of both
     is the prompt). A bad half makes the whole pair bad. Raises `UserError` for missing columns, labels that are not
@@ -44,20 +46,26 @@ def unpaired_rows(
     """
     dataset = rename_columns(dataset, column_map, source)
     require_columns(dataset, (UNPAIRED, PAIRED, IMPLICIT_PAIR), source)
+    weight = weight_column(dataset, source)
     if set(UNPAIRED) <= set(dataset.column_names):
-        rows = read_rows(dataset, UNPAIRED, source, on_bad_rows, _read_unpaired(source))
+        rows = read_rows(dataset, (*UNPAIRED, *weight), source, on_bad_rows, _read_unpaired(source))
     else:
         columns = tuple(name for name in PAIRED if name in dataset.column_names)
-        pairs = read_rows(dataset, columns, source, on_bad_rows, read_pair)
+        pairs = read_rows(dataset, (*columns, *weight), source, on_bad_rows, _read_weighted_pair)
         _warn_of_identical_pairs(pairs, source)
         rows = [half for pair in pairs for half in _unpair(pair)]
-    labels = {row["label"] for row in rows}
+    return one_label_refused(to_dataset(rows, (EXAMPLE_ID, *UNPAIRED, *weight), source), source, allow_one_label)
+
+
+def one_label_refused(thumbs: Dataset, source: str, allow_one_label: bool) -> Dataset:
+    """The thumbs; `UserError` if all have one label (unless `allow_one_label`)."""
+    labels = set(thumbs["label"])
     if len(labels) == 1 and not allow_one_label:
         raise UserError(
             f"{source}: every label is {str(labels.pop()).lower()}, and learning from thumbs up and down needs both; "
             f"add rows with the other label, or give --allow_one_label"
         )
-    return to_dataset(rows, (EXAMPLE_ID, *UNPAIRED), source)
+    return thumbs
 
 
 def sft_rows(
@@ -125,7 +133,7 @@ def read_rows(
 def _read_unpaired(source: str) -> Callable[[Row, int], Row]:
     def read(row: Row, number: int) -> Row:
         label = read_label(row["label"], number, source)
-        return {**_read_prompt_completion(row, number), "label": label}
+        return {**_read_prompt_completion(row, number), "label": label, **read_weight(row)}
 
     return read
 
@@ -144,6 +152,10 @@ def read_pair(row: Row, number: int) -> Row:
     }
 
 
+def _read_weighted_pair(row: Row, number: int) -> Row:
+    return {**read_pair(row, number), **read_weight(row)}
+
+
 def _read_half(name: str, value: Any, prompt: Prompt) -> str:
     try:
         return read_completion(value, prompt)
@@ -153,9 +165,10 @@ def _read_half(name: str, value: Any, prompt: Prompt) -> str:
 
 def _unpair(pair: Row) -> list[Row]:
     first_id = 2 * pair[EXAMPLE_ID]
+    shared = {"prompt": pair["prompt"], **shared_weight([pair])}
     return [
-        {EXAMPLE_ID: first_id, "prompt": pair["prompt"], "completion": pair["chosen"], "label": True},
-        {EXAMPLE_ID: first_id + 1, "prompt": pair["prompt"], "completion": pair["rejected"], "label": False},
+        {**shared, EXAMPLE_ID: first_id, "completion": pair["chosen"], "label": True},
+        {**shared, EXAMPLE_ID: first_id + 1, "completion": pair["rejected"], "label": False},
     ]
 
 

@@ -10,6 +10,7 @@ from unveil.data.candidates import PER_CANDIDATE, PER_PROMPT
 from unveil.data.columns import EXAMPLE_ID
 from unveil.data.conversation import Prompt
 from unveil.data.formats import to_dataset
+from unveil.data.prompt_weights import WEIGHT, shared_weight, without_weightless
 from unveil.errors import UserError, name_rows, warn_user
 
 RESPONSE_IDS = "response_ids"
@@ -40,11 +41,13 @@ def by_prompt(rows: Iterable[Mapping[str, Any]]) -> list[list[Row]]:
 def rows_to_lists(rows: Dataset, column: str, source: str) -> Dataset:
     """`prompt, completion` and a number in `column` to one list per prompt, in the order of the rows.
 
-    Ids stay. An answer that a prompt has twice with one and the same number counts once. Prompts whose answers cannot
+    Ids stay. An answer that a prompt has twice with one and the same number counts once; a list counts the mean of its
+    rows' weights, and rows of weight 0 are left out. Prompts whose answers cannot
     be compared (one answer, or the same text with two numbers) are left out with a warning; `UserError` if none is
     left.
     """
     lists, single, contradictory = [], [], []
+    rows = without_weightless(rows, source)
     for group in by_prompt(rows):  # pyright: ignore[reportArgumentType]
         answers: dict[str, Row] = {}
         for row in group:
@@ -54,7 +57,8 @@ def rows_to_lists(rows: Dataset, column: str, source: str) -> Dataset:
         elif len(answers) < 2:
             single.append(group[0][EXAMPLE_ID])
         else:
-            lists.append(to_group(list(answers.values()), [float(row[column]) for row in answers.values()]))
+            numbers = [float(row[column]) for row in answers.values()]
+            lists.append({**to_group(list(answers.values()), numbers), **shared_weight(group)})
     reasons = []
     if single:
         reasons.append(f"{len(single)} have one answer only ({EXAMPLE_ID} {name_rows(single)})")
@@ -71,15 +75,16 @@ def rows_to_lists(rows: Dataset, column: str, source: str) -> Dataset:
         )
     if reasons:
         warn_user(f"{source}: of {total} prompts {' and '.join(reasons)}; they are left out", stacklevel=4)
-    return to_dataset(lists, GROUP, source)
+    return to_dataset(lists, group_columns(name for name in rows.column_names if name == WEIGHT), source)
 
 
 def to_group(rows: list[Row], relevance: list[float]) -> Row:
-    """One group of single answers to one prompt, named by the first."""
+    """One group of single answers to one prompt, named by the first; it counts the mean of their weights."""
     return {
         EXAMPLE_ID: rows[0][EXAMPLE_ID],
         "prompt": rows[0]["prompt"],
         "completions": [row["completion"] for row in rows],
         "relevance": relevance,
         RESPONSE_IDS: [row[EXAMPLE_ID] for row in rows],
+        **shared_weight(rows),
     }

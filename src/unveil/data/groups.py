@@ -31,12 +31,14 @@ from unveil.data.candidates import (
     read_number,
     read_numbers,
     read_spans,
+    read_weight,
 )
 from unveil.data.columns import EXAMPLE_ID, rename_columns
 from unveil.data.conversation import read_completion, read_prompt
 from unveil.data.conversions import lists_to_pairs, thumbs_to_lists, thumbs_to_pairs
 from unveil.data.formats import PAIRED, read_pair, read_rows, to_dataset, unpaired_rows
 from unveil.data.grouping import RESPONSE_IDS, group_columns, prompt_key, rows_to_lists
+from unveil.data.prompt_weights import weight_column
 from unveil.data.shapes import GRADED, SPANNED, shape_of
 from unveil.errors import UserError, name_rows, warn_user
 
@@ -116,10 +118,11 @@ def graded_rows(
     column_map: Mapping[str, str] | None = None,
     on_bad_rows: OnBadRows = "error",
 ) -> Dataset:
-    """Columns `example_id`, `prompt`, `completion`, `score`: one answer with a number per row."""
+    """Columns `example_id`, `prompt`, `completion`, `score`, and `weight` if there is one: an answer with a number."""
     dataset = rename_columns(dataset, column_map, source)
-    rows = read_rows(dataset, GRADED, source, on_bad_rows, _read_graded)
-    return to_dataset(rows, (EXAMPLE_ID, *GRADED), source)
+    weight = weight_column(dataset, source)
+    rows = read_rows(dataset, (*GRADED, *weight), source, on_bad_rows, _read_graded)
+    return to_dataset(rows, (EXAMPLE_ID, *GRADED, *weight), source)
 
 
 def _read_lists(dataset: Dataset, source: str, on_bad_rows: OnBadRows) -> Dataset:
@@ -193,7 +196,8 @@ def _read_spanned(row: Row, number: int) -> Row:
 def _read_graded(row: Row, number: int) -> Row:
     prompt = read_prompt(row["prompt"])
     completion = read_completion(row["completion"], prompt)
-    return {"prompt": prompt, "completion": completion, "score": read_number(row["score"], "score")}
+    score = read_number(row["score"], "score")
+    return {"prompt": prompt, "completion": completion, "score": score, **read_weight(row)}
 
 
 def _read_ids(value: Any, count: int) -> list[int]:

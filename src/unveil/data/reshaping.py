@@ -25,8 +25,9 @@ from unveil.data.conversions import (
     lists_to_thumbs,
     thumbs_to_pairs,
 )
-from unveil.data.formats import unpaired_rows
+from unveil.data.formats import one_label_refused, unpaired_rows
 from unveil.data.groups import graded_rows, list_rows, pair_rows
+from unveil.data.prompt_weights import without_weightless
 from unveil.data.shapes import Shape, call, shape_of
 from unveil.errors import UserError
 
@@ -54,8 +55,9 @@ def to_shape(
 ) -> Dataset:
     """Rows for an objective: those of `unpaired_rows`, `pair_rows` or `list_rows`, as `wanted` (`Objective.shape`).
 
-    `objective` is named in messages. Raises `UserError` where a choice is missing that only the user can make
-    (`pairing`, `threshold`), where one is given that has no effect, and where the data cannot serve.
+    Rows of weight 0 are left out, with a warning. `objective` is named in messages. Raises `UserError` where a choice
+    is missing that only the user can make (`pairing`, `threshold`), where one is given that has no effect, and where
+    the data cannot serve.
     """
     if wanted not in WANTED:
         raise ValueError(f"wanted is {wanted!r}, not one of {', '.join(WANTED)}")
@@ -66,12 +68,14 @@ def to_shape(
     _refuse_idle("--threshold", threshold, wanted == "unpaired" and shape in ("lists", "graded"), source, shape, wanted)
     _refuse_idle("--pairing", pairing, wanted == "pairs" and shape != "pairs", source, shape, wanted)
     if wanted == "lists":
-        return list_rows(dataset, source, on_bad_rows=on_bad_rows)
+        return without_weightless(list_rows(dataset, source, on_bad_rows=on_bad_rows), source)
     if wanted == "pairs":
-        return _pairs(dataset, shape, source, pairing, on_bad_rows, mismatch)
+        return without_weightless(_pairs(dataset, shape, source, pairing, on_bad_rows, mismatch), source)
     if shape in ("lists", "graded", "spans"):
         dataset = _thumbs(dataset, shape, source, threshold, on_bad_rows, mismatch)
-    return unpaired_rows(dataset, source, on_bad_rows=on_bad_rows, allow_one_label=allow_one_label)
+    rows = unpaired_rows(dataset, source, on_bad_rows=on_bad_rows, allow_one_label=allow_one_label)
+    counted = without_weightless(rows, source)
+    return rows if len(counted) == len(rows) else one_label_refused(counted, source, allow_one_label)
 
 
 def _pairs(

@@ -17,6 +17,7 @@ class TokenizedResponse(TypedDict):
     tail_ids: list[int]  # visible EOS after the answer, never hidden, never scored
     truncated: bool  # the answer (or its scored EOS) did not fit
     label: NotRequired[bool]  # True = desirable; absent for SFT
+    weight: NotRequired[float]  # what the row counts in the loss
 
 
 class TokenizedGroup(TypedDict):

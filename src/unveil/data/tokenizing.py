@@ -22,7 +22,8 @@ from unveil.data.end_of_answer import EndOfAnswer
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-_COLUMNS = (EXAMPLE_ID, "prompt_ids", "completion_ids", "tail_ids", "truncated", "label")
+_COLUMNS = (EXAMPLE_ID, "prompt_ids", "completion_ids", "tail_ids", "truncated")
+_KEPT = ("label", "weight")
 
 
 def tokenize_responses(
@@ -38,7 +39,8 @@ def tokenize_responses(
     max_prompt_length: int | None = None,
     on_bad_rows: OnBadRows = "error",
 ) -> Dataset:
-    """Rows of `unpaired_rows` or `sft_rows` as `TokenizedResponse` columns (`label` only if the input has it).
+    """Rows of `unpaired_rows` or `sft_rows` as `TokenizedResponse` columns (`label` and `weight` only if the input has
+    them).
 
     `max_length` bounds prompt + response, tail included. `canvas_length` is the response's canvas for the rules with
     a tail, `None` for all that `max_length` leaves. `eos_token_id` defaults to the tokenizer's. Prompts longer than
@@ -49,23 +51,23 @@ def tokenize_responses(
     answers = AnswerEncoder(tokenizer, max_length, end_of_answer, canvas_length, mask_token_id, eos_token_id, source)
     prompts = PromptEncoder(tokenizer, max_length, max_prompt_length, mask_token_id, source)
     bad_rows = BadRows(source, on_bad_rows, unit=EXAMPLE_ID)
-    columns = _COLUMNS if "label" in dataset.column_names else _COLUMNS[:-1]
+    kept = [name for name in _KEPT if name in dataset.column_names]
     tables, cut = [], []
     for batch in batches(dataset, source):
         rows = []
         prompts_ids = prompts.encode(batch["prompt"], batch[EXAMPLE_ID])
         answers_ids = encode(tokenizer, batch["completion"])
-        labels = batch.get("label", [None] * len(answers_ids))
-        for example_id, prompt_ids, answer_ids, label in zip(batch[EXAMPLE_ID], prompts_ids, answers_ids, labels):
+        given = [{name: batch[name][place] for name in kept} for place in range(len(answers_ids))]
+        for example_id, prompt_ids, answer_ids, said in zip(batch[EXAMPLE_ID], prompts_ids, answers_ids, given):
             if isinstance(prompt_ids, BadRow):
                 bad_rows.add(example_id, prompt_ids)
                 continue
             try:
-                rows.append({**answers.finish(example_id, prompt_ids, answer_ids), "label": label})
+                rows.append({**answers.finish(example_id, prompt_ids, answer_ids), **said})
             except BadRow as bad:
                 bad_rows.add(example_id, bad)
         cut += [row[EXAMPLE_ID] for row in rows if row["truncated"]]
-        tables.append(_to_table(rows, columns))
+        tables.append(_to_table(rows, (*_COLUMNS, *kept)))
     bad_rows.settle(len(dataset))
     prompts.warn_of_cuts(len(dataset))
     answers.warn_of_cuts(cut, len(dataset))
@@ -100,5 +102,5 @@ def tokenize_prompts(
 
 
 def _to_table(rows: list[dict[str, Any]], columns: tuple[str, ...]) -> pa.Table:
-    types = {EXAMPLE_ID: pa.int64(), "truncated": pa.bool_(), "label": pa.bool_()}
+    types = {EXAMPLE_ID: pa.int64(), "truncated": pa.bool_(), "label": pa.bool_(), "weight": pa.float64()}
     return pa.table({name: pa.array([row[name] for row in rows], type=types.get(name, IDS)) for name in columns})

@@ -17,7 +17,7 @@ from torch import Tensor
 from unveil.objectives.algebra import Algebra
 from unveil.objectives.interface import Feedback, Likelihoods, Reward, Shape, neutral
 from unveil.objectives.listwise import NEVER
-from unveil.objectives.pointwise import mean_over
+from unveil.objectives.pointwise import mean_over, weighted_mean
 from unveil.objectives.rewards import LogRatio
 
 
@@ -68,11 +68,11 @@ class TrustRegion(Algebra):
     needs_reference = True
 
     def divergence(self, likelihoods: Likelihoods, feedback: Feedback) -> Tensor:
-        """KL(old || theta) per token over the batch, nats, a scalar with gradient."""
+        """KL(old || theta) per token over the batch by the weights of its prompts, nats, a scalar with gradient."""
         likelihoods, feedback = neutral(likelihoods, feedback)
         gap = -self.reward(likelihoods)
         values = gap if self.estimate == "k1" else gap.square() / 2
-        return mean_over(feedback.real().flatten(), values.flatten())
+        return weighted_mean(feedback.real() * feedback.counts()[..., None], values)
 
     def __call__(self, likelihoods: Likelihoods, feedback: Feedback) -> Tensor:
         excess = (self.divergence(likelihoods, feedback) - self.delta).clamp(min=0)

@@ -60,7 +60,7 @@ class Likelihoods(NamedTuple):
 
 
 class Feedback(NamedTuple):
-    """What the person said; shapes `[..., K]`."""
+    """What the person said; shapes `[..., K]`, but for `weight`."""
 
     relevance: Tensor
     """Larger is better; 1 and 0 are thumbs up and down, or chosen and rejected."""
@@ -70,6 +70,12 @@ class Feedback(NamedTuple):
     """Position at which an item was displayed, from 1 (IRPO)."""
     score: Tensor | None = None
     """What a separate scorer says, in its own units: a reward (MADPO, SmPO) or a difficulty (DA-DPO)."""
+    weight: Tensor | None = None
+    """What each prompt counts, shape `[...]`, at least 0: in its loss and in every statistic of the batch."""
+
+    def counts(self) -> Tensor:
+        """What each prompt counts, `[...]`; 1 each where no weights are given."""
+        return torch.ones_like(self.relevance[..., 0]) if self.weight is None else self.weight
 
     def real(self) -> Tensor:
         """Boolean `[..., K]`: the candidates that exist."""
@@ -159,12 +165,17 @@ def neutral(likelihoods: Likelihoods, feedback: Feedback) -> tuple[Likelihoods, 
     clean = likelihoods._replace(
         policy=policy, reference=column(likelihoods.reference), length=column(likelihoods.length, 1.0)
     )
-    return clean, Feedback(relevance, real, column(feedback.rank, 1.0), column(feedback.score))
+    weight = None if feedback.weight is None else feedback.weight.detach().to(dtype)
+    return clean, Feedback(relevance, real, column(feedback.rank, 1.0), column(feedback.score), weight)
 
 
 def total_loss(objective: Objective, likelihoods: Likelihoods, feedback: Feedback) -> Tensor:
-    """Mean over prompts of the objective: the number that training minimises."""
-    return objective(likelihoods, feedback).mean()
+    """Mean over prompts of weight times objective: the number that training minimises.
+
+    The mean is over the number of prompts: a prompt of weight 2 pulls as hard as the prompt twice.
+    """
+    losses = objective(likelihoods, feedback)
+    return losses.mean() if feedback.weight is None else (feedback.weight.to(losses.dtype) * losses).mean()
 
 
 def weights(objective: Objective, likelihoods: Likelihoods, feedback: Feedback) -> tuple[Tensor, Tensor]:

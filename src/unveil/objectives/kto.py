@@ -1,7 +1,7 @@
 """ELBO-KTO (arXiv 2510.23658): Kahneman-Tversky optimisation on ELBO margins, from unpaired thumbs.
 
     r_i  = B_theta(y_i | x_i) - B_ref(y_i | x_i)          same draws in both terms, nats
-    b0   = stop_gradient(mean_j r_j)                      over the whole optimizer batch
+    b0   = stop_gradient(mean_j r_j)                      over the whole optimizer batch, by the weights of its rows
     u_i  = beta (r_i - b0)
     loss = mean_i lambda_i (1 - sigma(s_i u_i))           s_i = +1 desirable, -1 undesirable
 
@@ -17,7 +17,7 @@ from torch import Tensor
 from unveil.errors import UserError
 from unveil.objectives.algebra import Algebra
 from unveil.objectives.interface import Feedback, Likelihoods, Shape, neutral
-from unveil.objectives.pointwise import mean_over
+from unveil.objectives.pointwise import mean_over, weighted_mean
 from unveil.objectives.rewards import LogRatio
 
 Baseline = Literal["batch", "zero", "kl", "trl_kl"]
@@ -53,14 +53,21 @@ class KTO(Algebra):
         margins, real, desirable = likelihoods.margins(), feedback.real(), feedback.relevance > 0
         sign = torch.where(desirable, 1.0, -1.0).to(margins.dtype)
         weight = torch.where(desirable, self.desirable_weight, self.undesirable_weight).to(margins.dtype)
-        shifted = self.beta * (margins - self.shift(margins, real, likelihoods.mismatched))
+        shifted = self.beta * (margins - self.shift(margins, real, likelihoods.mismatched, feedback.weight))
         return mean_over(real, weight * torch.sigmoid(-sign * shifted))
 
-    def shift(self, margins: Tensor, mask: Tensor | None = None, mismatched: Tensor | None = None) -> Tensor:
+    def shift(
+        self,
+        margins: Tensor,
+        mask: Tensor | None = None,
+        mismatched: Tensor | None = None,
+        weight: Tensor | None = None,
+    ) -> Tensor:
         """The baseline b0, nats: detached, one number for the whole optimizer batch.
 
         `batch` is the mean margin; `kl` the same but never below 0, so that the loss stops rewarding a
-        fall of both classes; `trl_kl` the mean of `mismatched`, never below 0; `zero` is 0.
+        fall of both classes; `trl_kl` the mean of `mismatched`, never below 0; `zero` is 0. `weight` is what each
+        prompt counts in the mean of margins, `[...]`.
         """
         if self.baseline == "zero":
             return margins.new_zeros(())
@@ -72,12 +79,13 @@ class KTO(Algebra):
                 )
             return mismatched.detach().to(margins.dtype).mean().clamp(min=0)
         mask = torch.ones_like(margins) if mask is None else mask.to(margins.dtype)
+        counts = mask if weight is None else mask * weight[..., None].to(margins.dtype)
         if mask.sum() < 2:
             raise UserError(
                 f"--baseline {self.baseline}: a batch of one is its own mean, so every margin would be 0; raise "
                 "--per_device_train_batch_size or --gradient_accumulation_steps, or give --baseline zero"
             )
-        mean = (margins.detach() * mask).sum() / mask.sum()
+        mean = weighted_mean(counts, margins.detach())
         return mean.clamp(min=0) if self.baseline == "kl" else mean
 
 

@@ -8,6 +8,7 @@ here as it does in a difference: a systematic gap moves every r, and a shift rep
 
 from dataclasses import dataclass, field
 
+import torch
 from torch import Tensor
 
 from unveil.objectives.algebra import Algebra
@@ -46,6 +47,13 @@ class Pointwise(Algebra):
         for members, weight, direction in zip((real & liked, real & ~liked), self.weights, self.directions):
             total = total + weight * mean_over(members, self.link(direction * reward))
         return total
+
+
+def weighted_mean(weights: Tensor, values: Tensor) -> Tensor:
+    """`sum w v / sum w` over everything, a scalar; 0 where nothing counts."""
+    weights = weights.to(values.dtype)
+    total = weights.sum()
+    return (weights * values).sum() / torch.where(total > 0, total, torch.ones_like(total))
 
 
 def mean_over(members: Tensor, values: Tensor) -> Tensor:

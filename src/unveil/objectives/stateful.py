@@ -20,7 +20,7 @@ from unveil.objectives.interface import Feedback, Likelihoods, Shape, State, neu
 from unveil.objectives.links import Logistic
 from unveil.objectives.pairs import Pairs
 from unveil.objectives.pairwise import Pairwise
-from unveil.objectives.pointwise import Pointwise
+from unveil.objectives.pointwise import Pointwise, weighted_mean
 from unveil.objectives.rewards import LogRatio
 
 
@@ -28,7 +28,7 @@ from unveil.objectives.rewards import LogRatio
 class BCO(Algebra):
     """`softplus(-(r - delta))` of liked and `softplus(r - delta)` of disliked answers, r = beta u.
 
-    state = (mean of all rewards seen, how many): delta is that mean, detached.
+    state = (mean of all rewards seen, their total weight): delta is that mean, detached.
     """
 
     beta: float = 0.1
@@ -47,9 +47,11 @@ class BCO(Algebra):
     def update(self, state: State, likelihoods: Likelihoods, feedback: Feedback) -> State:
         mean, seen = state
         likelihoods, feedback = neutral(likelihoods, feedback)
-        rewards = self.reward(likelihoods).detach()[feedback.real()].double()
-        total = seen + rewards.numel()
-        return (mean + (rewards.sum().item() - rewards.numel() * mean) / max(total, 1), total)
+        counts = (feedback.real() * feedback.counts()[..., None]).double()
+        rewards = self.reward(likelihoods).detach().double()
+        new = counts.sum().item()
+        total = seen + new
+        return (mean + ((counts * rewards).sum().item() - new * mean) / total, total) if new else state
 
     def given(self, state: State) -> "BCO":
         return replace(self, state=state)
@@ -91,10 +93,12 @@ class BetaDPO(Algebra):
 
     def update(self, state: State, likelihoods: Likelihoods, feedback: Feedback) -> State:
         gaps, paired = self._gaps(likelihoods, feedback)
-        found = gaps[paired].double()
+        found, counts = gaps[paired].double(), feedback.counts()[paired].double()
         if not found.numel():
             return state
-        mean, deviation = found.mean().item(), found.std(correction=1).item() if found.numel() > 1 else 0.0
+        mean = weighted_mean(counts, found)
+        spread = weighted_mean(counts, (found - mean).square()) * len(found) / max(len(found) - 1, 1)
+        mean, deviation = mean.item(), spread.sqrt().item()
         old_mean, old_deviation, batches = state
         decay = self.decay if batches else 0.0
         return (decay * old_mean + (1 - decay) * mean, decay * old_deviation + (1 - decay) * deviation, batches + 1)
@@ -106,23 +110,25 @@ class BetaDPO(Algebra):
         state = self.update(self.initial_state(), likelihoods, feedback) if self.state is None else self.state
         gaps, paired = self._gaps(likelihoods, feedback)
         kept = self._kept(gaps, paired, state)
-        beta = self.batch_beta(gaps, kept, state)
-        share = kept.sum().clamp(min=1) / paired.sum().clamp(min=1)
+        counts = feedback.counts().to(gaps.dtype)
+        beta = self.batch_beta(gaps, kept, state, counts)
+        share = (counts * kept).sum() / (counts * paired).sum() if kept.any() else 1.0
         losses = Pairwise(LogRatio(beta), pairs=Pairs("best_worst"))(likelihoods, feedback)
         return losses * kept.to(losses.dtype) / share
 
-    def batch_beta(self, gaps: Tensor, kept: Tensor, state: State) -> float:
+    def batch_beta(self, gaps: Tensor, kept: Tensor, state: State, counts: Tensor) -> float:
         """beta' of the batch; the plain beta where no pair was kept."""
         if not kept.any():
             return self.beta
-        return max(1e-3, self.beta * (1 + self.a * (gaps[kept].mean().item() - state[0])))
+        mean = weighted_mean(counts[kept], gaps[kept]).item()
+        return max(1e-3, self.beta * (1 + self.a * (mean - state[0])))
 
     def _gaps(self, likelihoods: Likelihoods, feedback: Feedback) -> tuple[Tensor, Tensor]:
-        """D of every prompt, detached `[...]`, and whether it has a better and a worse answer."""
+        """D of every prompt, detached `[...]`, and whether it has a better and a worse answer and any weight."""
         likelihoods, feedback = neutral(likelihoods, feedback)
         margins, pairs = likelihoods.margins().detach(), Pairs("best_worst")(feedback)
         gaps = (pairs * (margins[..., :, None] - margins[..., None, :])).sum(dim=(-2, -1))
-        return gaps, pairs.sum(dim=(-2, -1)) > 0
+        return gaps, (pairs.sum(dim=(-2, -1)) > 0) & (feedback.counts() > 0)
 
     def _kept(self, gaps: Tensor, paired: Tensor, state: State) -> Tensor:
         """Boolean `[...]`: the largest log-weights plus Gumbel noise are a weighted draw without replacement."""

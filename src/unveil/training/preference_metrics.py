@@ -55,7 +55,8 @@ def _saturation(batch: Batch, rewards: list[float], objective: Objective) -> dic
     if kto is not None:
         margins = torch.tensor([r.margin for r in records], dtype=torch.float64)
         mismatched = batch.likelihoods().mismatched
-        shift = kto.shift(margins[:, None], None, mismatched).item() if _has_shift(kto, records) else 0.0
+        weight = torch.tensor([r.weight for r in records], dtype=torch.float64)
+        shift = kto.shift(margins[:, None], None, mismatched, weight).item() if _has_shift(kto, records) else 0.0
         metrics, argument = {"baseline": shift}, kto.beta * (margins - shift)
     else:
         metrics, argument = {}, batch.gaps(rewards)

@@ -228,9 +228,7 @@ class PreferenceTrainer(SurrogateTrainer):
         objective = self.objective_state.updated(self.objective, whole, batch.feedback())
         weigh = cross_fitted_weights if self.args.debias == "cross_fit" else weights
         loss, slopes = weigh(objective, likelihoods, batch.feedback())
-        # Prompts meet in detached statistics only (but for disco's penalty, which stays whole), so weighing their
-        # losses is weighing their slopes.
-        return loss.item(), batch.per_answer(slopes * batch.array([r.weight for r in batch.records]))
+        return loss.item(), batch.per_answer(slopes)
 
     def _scored(self, batch: MicroBatch, epoch: int, number: int = 0) -> list[Scored]:
         """Surrogates of one device batch under policy and reference, on the same rows."""

@@ -28,7 +28,7 @@ class Scored:
     reference_draws: tuple[float, ...] = ()
     mismatched: float | None = None
     weight: float = 1.0
-    """What its prompt counts in the loss (column `weight`)."""
+    """What its prompt counts in the loss and in the statistics of the batch (column `weight`)."""
     lead: float = 0.0
     """Nats by which a best answer has to lead (column `margin`)."""
 
@@ -102,7 +102,12 @@ class Batch:
             None if whole else self.array([1.0] * len(records)).bool(),
             self.array(ranks, fill=1.0).long() if ranks else None,
             self.array(scores) if scores else None,
+            self._weights() if any(r.weight != 1.0 for r in records) else None,
         )
+
+    def _weights(self) -> torch.Tensor:
+        """What each prompt counts, `[P]`: its answers all say the same."""
+        return self.array([r.weight for r in self.records])[:, 0]
 
     def gaps(self, values: Sequence[float]) -> torch.Tensor:
         """Mean of the best answers minus mean of the others, prompt by prompt; prompts with both kinds only."""
