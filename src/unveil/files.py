@@ -42,8 +42,8 @@ def write_bytes(path: str | Path, data: bytes) -> None:
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """Write UTF-8 text atomically."""
-    write_bytes(path, text.encode("utf-8"))
+    """Write UTF-8 text atomically. Half a character is written as its escape, which in JSON means the same."""
+    write_bytes(path, text.encode("utf-8", "backslashreplace"))
 
 
 def write_json(path: str | Path, value: Any) -> None:
@@ -68,7 +68,7 @@ def append_text(path: str | Path, text: str, sync: bool = True) -> None:
     make_folder(path.parent)
     with open(path, "ab", buffering=0) as file:
         before = file.seek(0, os.SEEK_END)
-        left = memoryview(text.encode("utf-8"))
+        left = memoryview(text.encode("utf-8", "backslashreplace"))
         try:
             while left:
                 left = left[file.write(left) or 0 :]

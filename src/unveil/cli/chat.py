@@ -12,11 +12,12 @@ from unveil.cli.loading import load_for_use
 from unveil.cli.options import UseArguments
 from unveil.cli.parser import parse
 from unveil.cli.prompting import GenerationArguments, all_end_tokens, sampled, texts
-from unveil.cli.unmasking import live_canvases, printable
+from unveil.cli.unmasking import live_canvases
 from unveil.data import tokenize_prompts
 from unveil.errors import UserError
 from unveil.generation import GenerationConfig
 from unveil.models import Denoiser
+from unveil.terminal import say
 
 DESCRIPTION = """Talk with a masked diffusion language model. Turns go through the tokenizer's chat template; without
 one they are lines of one text that the model continues. /reset forgets the conversation, /quit (or the end of the
@@ -50,7 +51,7 @@ def main(argv: Sequence[str]) -> int:
     typed = sys.stdin.isatty()
     if typed:
         how = "chat template" if tokenizer.chat_template else "no chat template: lines of one text"
-        print(f"{model_args.model_name_or_path} ({how}); {HELP}")
+        say(f"{model_args.model_name_or_path} ({how}); {HELP}")
     failed = False
     for line in _lines(typed):
         if line == "/quit":
@@ -59,13 +60,13 @@ def main(argv: Sequence[str]) -> int:
             conversation.reset()
             print("the conversation is forgotten")
         elif line.startswith("/"):
-            print(f"unveil chat: no command {line.split()[0]}; {HELP}", file=sys.stderr)
+            say(f"unveil chat: no command {line.split()[0]}; {HELP}", file=sys.stderr)
         else:
             try:
-                print(printable(conversation.answer(line)), flush=True)
+                say(conversation.answer(line))
             except UserError as error:  # about this turn: the conversation goes on without it
                 failed = True
-                print(f"unveil chat: error: {error}", file=sys.stderr)
+                say(f"unveil chat: error: {error}", file=sys.stderr)
     return 2 if failed and not typed else 0
 
 

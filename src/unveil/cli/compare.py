@@ -23,6 +23,7 @@ from unveil.judging import Judge, Judgement, judge_answers
 from unveil.judging.judge import Columns
 from unveil.judging.panel import Panel
 from unveil.models import Denoiser
+from unveil.terminal import say
 
 DESCRIPTION = """Answer the same prompts with models A and B under the same settings and seeds, and let one or several
 judges say which answer is better. Ties count half, intervals are over prompts, a judge that may favour a position is
@@ -102,7 +103,7 @@ def main(argv: Sequence[str]) -> None:
     print_results(compared)
     if folder:
         write_results(folder, compared)
-        print(f"saved in {data.output_dir}")
+        say(f"saved in {data.output_dir}")
     compared.require_a_win_rate()
 
 
@@ -145,7 +146,7 @@ def sample_all(
     if data.null:
         answers["B again"] = [sample("B", replace(config, seed=config.seed + len(configs))) for config in configs]
     if kept.reused:
-        print(f"{kept.reused} answers were in {folder} already")
+        say(f"{kept.reused} answers were in {folder} already")
     return places, answers
 
 

@@ -6,7 +6,6 @@ from functools import cached_property, reduce
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from unveil.cli.compare_page import disagreement_page, win_rate_figure
@@ -30,6 +29,7 @@ from unveil.judging import (
 )
 from unveil.judging.panel import Panel
 from unveil.judging.usage import Usage
+from unveil.terminal import PlainConsole, say
 from unveil.training import versions
 
 ROWS, NULL_ROWS, REPEATED_ROWS = "comparisons.jsonl", "null_comparisons.jsonl", "repeated_comparisons.jsonl"
@@ -132,7 +132,7 @@ class _Said:
 def print_results(compared: Compared) -> None:
     """One line for each model, one row for each comparison, and what judges are worth."""
     for side, name in compared.names.items():
-        print(f"{side}: {name}")
+        say(f"{side}: {name}")
     table = Table(
         "", "judge", "win rate", "95 % interval", "p (sign)", "equal length", "win/tie/loss", "unread", "words A / B"
     )
@@ -140,9 +140,8 @@ def print_results(compared: Compared) -> None:
         for result in results:
             words = f"{result.mean_length_a:.1f} / {result.mean_length_b:.1f}"
             table.add_row(title, result.judge, *_cells(result), str(result.unparsed), words)
-    Console(width=140).print(table)
-    for line in _lines(compared):
-        print(line)
+    PlainConsole(width=140).print(table)
+    say(*_lines(compared))
     _warn_of_unread(compared)
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from unveil.errors import UserError
+from unveil.terminal import say
 
 DESCRIPTION = """Align the small masked diffusion language model that ships with unveil from real human ratings of film
 reviews (ELBO-KTO), compare it with its base on held-out prompts, and write checkpoint, report and numbers to a folder.
@@ -121,9 +122,9 @@ def _print_what_next(output_dir: str, settings: dict) -> None:
 
     folder = Path(output_dir)
     aligned, base, answers = (shlex.quote(str(folder / name)) for name in ("aligned", "base", "answers.jsonl"))
-    print(f"\nreport: {folder / 'report.html'}\n\ntry next:")
-    print(f"  {generate_command(aligned, settings)}")
-    print(
+    say(f"\nreport: {folder / 'report.html'}\n\ntry next:")
+    say(f"  {generate_command(aligned, settings)}")
+    say(
         f"  unveil compare --model {aligned} --against {base} --dataset_name {answers} --judge human_ratings "
         f"--max_samples 200 {sampling_flags(settings)}"
     )

@@ -17,6 +17,7 @@ from unveil.evaluation.request_cache import RequestCache
 from unveil.evaluation.settings import ModelSettings, parse_model_args, settings_of
 from unveil.evaluation.tasks import leaf_tasks, load_tasks, require_lm_eval, settle_shots
 from unveil.files import write_json
+from unveil.terminal import say
 
 DESCRIPTION = """Run lm-eval's tasks, or your own task files, on a masked diffusion language model: likelihoods by
 Monte-Carlo ELBO, answers by unmasking. Interrupted runs go on where they were (give the same --output_dir)."""
@@ -184,7 +185,7 @@ def _evaluate(
     print_results(record)
     if folder is not None:
         _write(folder, record, results, args.log_samples)
-        print(f"saved in {folder}")
+        say(f"saved in {folder}")
 
 
 def _described(args: EvaluateArguments) -> dict[str, Any]:

@@ -2,13 +2,15 @@
 
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
+from rich.text import Text
+
+from unveil.terminal import PlainConsole, one_line, say
 
 
 def print_results(record: dict[str, Any]) -> None:
     """One row per metric; below, what was asked of the model."""
-    print(f"model: {record['model']}")
+    say(f"model: {record['model']}")
     table = Table("task", "documents", "shots", "metric", "value", "+- documents", "+- draws", "undecided")
     for name, task in record["tasks"].items():
         for row in task["metrics"]:
@@ -26,7 +28,7 @@ def print_results(record: dict[str, Any]) -> None:
     for name, group in record["groups"].items():
         for row in group["metrics"]:
             table.add_row(
-                f"[bold]{name}[/bold]",
+                Text(one_line(name), style="bold"),
                 "",
                 "",
                 _metric(row),
@@ -35,9 +37,8 @@ def print_results(record: dict[str, Any]) -> None:
                 "",
                 "",
             )
-    Console(width=118).print(table)
-    for line in footnotes(record):
-        print(line)
+    PlainConsole(width=118).print(table)
+    say(*footnotes(record))
 
 
 def footnotes(record: dict[str, Any]) -> list[str]:

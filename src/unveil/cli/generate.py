@@ -24,6 +24,7 @@ from unveil.cli.unmasking import live_canvases
 from unveil.generation import GenerationConfig, Observer, Recorder, Samples, Statistics, Step
 from unveil.generation.trajectory import as_row
 from unveil.models import Denoiser
+from unveil.terminal import say
 
 DESCRIPTION = """Answer prompts with a masked diffusion language model (LLaDA's sampler, Fast-dLLM's shortcuts). Plain
 prompts are continued as they are; conversations go through the chat template."""
@@ -86,11 +87,11 @@ def main(argv: Sequence[str]) -> None:
         write_rows(data.output_file, results)
     else:
         for row in results:
-            print(f"[{row['example_id']}] {as_text(row['prompt'])}\n--> {row['answer']}\n")
+            say(f"[{row['example_id']}] {as_text(row['prompt'])}\n--> {row['answer']}\n")
     mean, ended = (sum(row[key] for row in results) / len(results) for key in ("tokens", "ended"))
     where = f" in {data.output_file}" if data.output_file else ""
-    print(f"{len(results)} answers{where}, {mean:.1f} tokens on average, {ended:.0%} ended before --gen_length")
-    print(cost.describe() + (f"; steps in {data.trajectories}" if data.trajectories else ""))
+    say(f"{len(results)} answers{where}, {mean:.1f} tokens on average, {ended:.0%} ended before --gen_length")
+    say(cost.describe() + (f"; steps in {data.trajectories}" if data.trajectories else ""))
 
 
 def _watched(

@@ -22,6 +22,7 @@ from unveil.draws import check_design, plan
 from unveil.errors import UserError, name_rows
 from unveil.likelihood import Response, score, standard_error
 from unveil.models import Denoiser
+from unveil.terminal import PlainConsole
 from unveil.training import tokenize
 from unveil.training.preference_metrics import pair_accuracy, ranking_accuracy
 from unveil.training.scored import Scored
@@ -173,8 +174,8 @@ def print_rows(results: list[dict[str, Any]]) -> None:
             f"{row['elbo_per_token']:.3f}",
             *([_with_error(row["margin"], row["margin_standard_error"])] if margins else []),
         ]
-        table.add_row(*cells, excerpt(row["completion"].replace("[", r"\[")))
-    Console(width=118).print(table)
+        table.add_row(*cells, excerpt(row["completion"]))
+    PlainConsole(width=118).print(table)
     if len(results) > _SHOWN_ROWS:
         print(f"and {len(results) - _SHOWN_ROWS} more; --output_file FILE.jsonl writes all")
 

@@ -1,6 +1,8 @@
 """The command `unveil`: picks a sub-command, prints a user's error as one line, exits with code 2."""
 
+import errno
 import importlib
+import io
 import os
 import sys
 import warnings
@@ -9,6 +11,8 @@ from collections.abc import Sequence
 from unveil import __version__
 from unveil.errors import UserError, UserInputWarning
 from unveil.host_memory import keep_freed_memory
+from unveil.locks import claims_end_here
+from unveil.terminal import one_line, printable
 
 COMMANDS = {
     "demo": "align the shipped model from human ratings of film reviews: the whole path in minutes on a CPU",
@@ -26,6 +30,8 @@ COMMANDS = {
     "matrix": "methods x starts x data sizes x seeds x tasks from one file: resumable runs, one table",
     "variance": "how much estimates vary by draw design and combiner on your model and data; recommends one",
 }
+
+_LONGEST = 300  # characters of a library's message
 
 # What an interrupted command leaves behind, and how to go on; others leave nothing that matters.
 _KEPT = {
@@ -63,26 +69,58 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     _quiet_libraries()
     keep_freed_memory()
+    _print_in_any_encoding()
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), claims_end_here():
             warnings.showwarning = _show_warning
-            return importlib.import_module(f"unveil.cli.{command}").main(arguments[1:]) or 0
+            code = importlib.import_module(f"unveil.cli.{command}").main(arguments[1:]) or 0
+            sys.stdout.flush()  # a full disk is to be told here, not after the end
+            return code
     except UserError as error:
-        print(f"unveil {command}: error: {error}", file=sys.stderr)
+        print(f"unveil {command}: error: {one_line(str(error))}", file=sys.stderr)
         return 2
     except BrokenPipeError:  # the reader of a pipe has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _let_stdout_go()
         return 141
     except OSError as error:
-        if not error.filename:
-            raise
-        print(
-            f"unveil {command}: error: {error.filename}: {error.strerror}; check the path and the disk", file=sys.stderr
-        )
+        print(f"unveil {command}: error: {one_line(_told(error))}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(f"unveil {command}: interrupted; {_KEPT.get(command, 'run it again')}", file=sys.stderr)
         return 130
+
+
+def _told(error: OSError) -> str:
+    """Where, what, remedy, of a file system that refuses."""
+    if error.errno is None:  # a library's own words
+        return " ".join(str(error).split())[:_LONGEST] or type(error).__name__
+    where = error.filename or ("" if _stdout_can_be_written() else "standard output")
+    remedy = "make room" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "check the path and the disk"
+    return f"{where}: {error.strerror}; {remedy}".removeprefix(": ")
+
+
+def _stdout_can_be_written() -> bool:
+    try:
+        sys.stdout.flush()
+    except OSError:
+        _let_stdout_go()
+        return False
+    return True
+
+
+def _let_stdout_go() -> None:
+    """Nothing more is printed, and what waits to be is dropped: else Python fails with it at the very end."""
+    try:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except io.UnsupportedOperation:  # no real file
+        sys.stdout = io.StringIO()
+
+
+def _print_in_any_encoding() -> None:
+    """A character that the terminal's encoding lacks is escaped; an answer is not lost for it."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _quiet_libraries() -> None:
@@ -101,9 +139,9 @@ def _quiet_libraries() -> None:
 def _show_warning(message, category, filename, lineno, file=None, line=None) -> None:
     """Our own warnings as one line; of other libraries only what is meant for users."""
     if issubclass(category, UserInputWarning):
-        print(f"unveil: warning: {message}", file=sys.stderr)
+        print(f"unveil: warning: {one_line(str(message))}", file=sys.stderr)
     elif not issubclass(category, (DeprecationWarning, FutureWarning, PendingDeprecationWarning)):
-        print(f"{category.__name__}: {message}", file=sys.stderr)
+        print(f"{category.__name__}: {printable(str(message))}", file=sys.stderr)
 
 
 if __name__ == "__main__":

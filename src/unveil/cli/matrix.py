@@ -8,6 +8,7 @@ from unveil.cli.parser import parse
 from unveil.errors import UserError
 from unveil.evaluation.grid import read_grid
 from unveil.evaluation.grid_steps import shown, steps_of
+from unveil.terminal import say
 
 DESCRIPTION = """Run methods x starts x data sizes x seeds x tasks as declared in a YAML file, each step in a process of
 its own. What is done is not done again; what was declared anew is; failures cost one cell and are shown."""
@@ -41,16 +42,16 @@ def main(argv: Sequence[str]) -> int:
     check_flags(grid, output_dir, args.matrix)
     if args.dry_run:
         for cell in grid.cells():
-            print(f"# {cell}", *shown(steps_of(grid, cell, output_dir)), sep="\n")
+            say(f"# {cell}", *shown(steps_of(grid, cell, output_dir)))
         return 0
     from unveil.cli.matrix_page import write_matrix
     from unveil.evaluation.grid_run import FAILED, run_grid
     from unveil.evaluation.grid_table import markdown, table_of
 
-    records = run_grid(grid, output_dir, tell=lambda line: print(line, flush=True))
+    records = run_grid(grid, output_dir, tell=say)
     table = table_of(grid, records, output_dir)
     write_matrix(grid, records, table, output_dir)
-    print(markdown(table, grid.columns), end="")
+    say(markdown(table, grid.columns).rstrip("\n"))
     failed = sum(record["status"] == FAILED for steps in records.values() for record in steps.values())
-    print(f"{failed} steps failed; see the logs in {output_dir}" if failed else f"saved in {output_dir}")
+    say(f"{failed} steps failed; see the logs in {output_dir}" if failed else f"saved in {output_dir}")
     return 1 if failed else 0

@@ -5,6 +5,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from unveil.terminal import printable
+
 WIDTH = 100
 _PREFIXES = ((1e21, "ZFLOP"), (1e18, "EFLOP"), (1e15, "PFLOP"), (1e12, "TFLOP"), (1e9, "GFLOP"), (1e6, "MFLOP"))
 _SHARDINGS = {"one": "one device", "ddp": "DDP x{}", "fsdp2": "FSDP2 x{}"}
@@ -22,11 +24,12 @@ def _heading(found: dict[str, Any]) -> str:
     model, data, draws = found["model"], found["data"], found["draws"]
     trained = f", {_count(model['trained'])} of them trained" if model["trained"] != model["parameters"] else ""
     answers = f" with {data['answers']:,} answers" if data["answers"] != data["rows"] else ""
-    return (
+    heading = (
         f"{model['name']}: {model['parameters']:,} parameters{trained} ({model['method']})\n"
         f"{data['name']}: {data['rows']:,} rows{answers}; {draws['objective']}, {draws['num_draws']} draws of "
         f"{draws['design']}"
-    ).replace("[", r"\[")
+    )
+    return printable(heading).replace("[", r"\[")
 
 
 def _lengths(found: dict[str, Any]) -> list[Any]:

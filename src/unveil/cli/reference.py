@@ -24,6 +24,7 @@ from unveil.likelihood import build_rows
 from unveil.likelihood.canonical import canonical_log_probs
 from unveil.models import Denoiser
 from unveil.objectives import Objective
+from unveil.terminal import PlainConsole
 from unveil.training import PreferenceConfig, objective_of, tokenize
 from unveil.training.cache_keys import ALONE, Answer, Key, answers_of, epochs_of
 from unveil.training.cache_shards import Draws
@@ -184,7 +185,7 @@ def report(cache: ReferenceCache, work: Work, missing: int, seconds: float) -> N
         ("size", f"{size / 2**20:.1f} MiB"),
     ):
         table.add_row(name, value)
-    Console(width=118).print(table)
+    PlainConsole(width=118).print(table)
 
 
 def next_commands(model: str, held_out: str | None, script: TrainScriptArguments, args: PreferenceConfig) -> list[str]:

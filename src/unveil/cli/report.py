@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from rich.console import Console
 from rich.table import Table as PrintedTable
 
 from unveil.cli.output import require_new_file
@@ -14,6 +13,7 @@ from unveil.cli.report_tables import cost_table, displacement_table, missing, ra
 from unveil.cli.run_records import RunRecord, read_runs
 from unveil.files import write_bytes, write_text
 from unveil.report import Bullets, Gallery, Pairs, Paragraph, Picture, Section, Table, page
+from unveil.terminal import PlainConsole, say
 
 DESCRIPTION = """Compare runs (folders of unveil train, sft, demo and compare) on one page: win rates with intervals,
 reward curves, where likelihoods went, lengths, cost. `unveil report RUN RUN ... --output_file report.html`; a folder of
@@ -47,12 +47,12 @@ def main(argv: Sequence[str]) -> None:
             _print(title, table)
     for run in runs:
         for part in missing(run):
-            print(f"{run.name}: {part}")
+            say(f"{run.name}: {part}")
     write_text(wanted.output_file, report_page(wanted.title, runs, tables, pictures))
     if wanted.figures_dir:
         for name, picture in pictures.items():
             write_bytes(Path(wanted.figures_dir) / f"{name}.png", picture.png)
-    print(f"saved in {wanted.output_file}")
+    say(f"saved in {wanted.output_file}")
 
 
 def report_page(title: str, runs: list[RunRecord], tables: dict[str, Table], pictures: dict[str, Picture]) -> str:
@@ -103,7 +103,7 @@ def _print(title: str, table: Table) -> None:
     shown = PrintedTable(*table.head, title=title, title_justify="left")
     for row in table.rows:
         shown.add_row(*row)
-    Console(width=140).print(shown)
+    PlainConsole(width=140).print(shown)
 
 
 def _with_flag(argv: Sequence[str]) -> list[str]:

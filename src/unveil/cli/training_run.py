@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from datasets import Dataset
-from rich.console import Console
 from rich.table import Table
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, PrinterCallback, ProgressCallback
@@ -18,6 +17,7 @@ from unveil.cli.progress import ProgressLines, shown_metrics
 from unveil.data import load_rows
 from unveil.errors import UserError, warn_user
 from unveil.files import require_empty
+from unveil.terminal import PlainConsole, say
 from unveil.training import add_adapters, checkpoint_to_resume, finish_run
 from unveil.training.draw_config import DrawConfig
 from unveil.training.surrogate_trainer import SurrogateTrainer
@@ -102,7 +102,7 @@ def adapted(model: nn.Module, model_args: ModelArguments) -> nn.Module:
 def tell(args: DrawConfig, *lines: str) -> None:
     """Print on the main process only."""
     if args.process_index == 0:
-        print("\n".join(lines), flush=True)
+        say(*lines)
 
 
 def run(
@@ -159,4 +159,4 @@ def _print_results(logs: list[dict[str, Any]], held_out: dict[str, float]) -> No
     for name in names:
         table.add_row(name, *[f"{values[name]:.4g}" if name in values else "" for values in columns.values()])
     if names:
-        Console(width=100).print(table)
+        PlainConsole(width=100).print(table)

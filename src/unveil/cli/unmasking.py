@@ -10,6 +10,7 @@ from rich.text import Text
 from transformers import PreTrainedTokenizerBase
 
 from unveil.generation import Observer, Step
+from unveil.terminal import printable
 
 MASK = "░"
 _MOST_ROWS = 8
@@ -33,11 +34,6 @@ def canvas_text(
         words = MASK * len(ids) if kind == "masked" else str(tokenizer.decode(ids, skip_special_tokens=True))
         text.append(printable(words), style=_STYLES[kind])
     return text
-
-
-def printable(text: str) -> str:
-    """Without control characters, which a terminal would obey."""
-    return "".join(c if c.isprintable() or c in "\n\t" else " " for c in text)
 
 
 @contextmanager

@@ -32,6 +32,7 @@ from unveil.errors import UserError, warn_user
 from unveil.files import require_empty, write_bytes, write_json
 from unveil.likelihood import COMBINERS, Response, check_combiner
 from unveil.models import Denoiser
+from unveil.terminal import say
 from unveil.training import tokenize
 
 DESCRIPTION = """Measure how much the estimates of the ELBO, of the margin over a reference and (with --gradient) of the
@@ -166,7 +167,7 @@ def main(argv: Sequence[str]) -> None:
     write_json(folder / "variance.json", report)
     write_bytes(folder / "variance.png", figure(report))
     print_page(report)
-    print(f"written: {folder / 'variance.json'} and {folder / 'variance.png'}")
+    say(f"written: {folder / 'variance.json'} and {folder / 'variance.png'}")
 
 
 def answers_of(rows: Dataset, source: str) -> list[Response]:

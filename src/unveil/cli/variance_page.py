@@ -3,13 +3,13 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from unveil.diagnostics.estimator_comparison import Comparison, Ratio, record
 from unveil.diagnostics.estimator_variance import Measured
 from unveil.diagnostics.recommendation import exponent_advice, recommend
 from unveil.report import Dot, ratio_dots
+from unveil.terminal import PlainConsole
 
 QUANTITIES = {"elbo": "B", "margin": "margin r", "gradient": "gradient"}
 
@@ -66,13 +66,12 @@ def figure(report: Mapping[str, Any]) -> bytes:
 
 def print_page(report: Mapping[str, Any]) -> None:
     """For terminals of 118 columns."""
-    console = Console(width=118, highlight=False)
+    console = PlainConsole(width=118, highlight=False)
     rows = report["estimators"]
     gradients = "gradient_mse_over_iid" in rows[0]
     console.print(
         f"{report['answers']} answers, {report['replicates']} plans each of {report['num_draws']} forward passes; "
         f"reference: {report['reference']}",
-        markup=False,
     )
     heads = [f"{name} / iid" for quantity, name in QUANTITIES.items() if gradients or quantity != "gradient"]
     table = Table("design", "combiner", "exact", *heads, "sd of r", "Psi")
@@ -86,7 +85,7 @@ def print_page(report: Mapping[str, Any]) -> None:
         )
     console.print(table)
     for line in sentences(report):
-        console.print(line, markup=False)
+        console.print(line)
 
 
 def sentences(report: Mapping[str, Any]) -> list[str]:

@@ -8,7 +8,10 @@ from contextlib import nullcontext
 from typing import TypeVar
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import Progress
+
+from unveil.terminal import one_line
 
 Item = TypeVar("Item")
 
@@ -37,7 +40,7 @@ def in_threads(
         count += 1
     errors: list[BaseException] = []
     bar = Progress(console=Console(stderr=True), transient=True) if title and sys.stderr.isatty() else None
-    task = bar.add_task(title or "", total=count) if bar else None
+    task = bar.add_task(escape(one_line(title or "")), total=count) if bar else None
 
     # Not `Thread.join`: interrupted there, Python before 3.13 takes a running thread for a finished one.
     ended: queue.SimpleQueue[None] = queue.SimpleQueue()
