@@ -140,4 +140,4 @@ def test_a_terminal_shows_the_masks_go(base):
 
 
 def test_control_characters_do_not_reach_the_terminal():
-    assert printable("a\x1b[31mb\x07\n\tc") == "a [31mb \n\tc"
+    assert printable("a\x1b[31mb\x07\n\tc") == "a\\x1b[31mb\\x07\n\tc"

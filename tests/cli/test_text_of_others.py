@@ -69,4 +69,5 @@ def test_a_full_disk_behind_standard_output_is_one_line(base, monkeypatch, capsy
         code = main(["generate", "--model_name_or_path", base, "--prompt", "x", *map(str, SHORT)])
         monkeypatch.undo()
         assert code == 2
-    assert capsys.readouterr().err == "unveil generate: error: standard output: No space left on device; make room\n"
+    told = "unveil generate: error: standard output: No space left on device; make room or check the disk\n"
+    assert capsys.readouterr().err == told

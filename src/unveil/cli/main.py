@@ -1,6 +1,5 @@
 """The command `unveil`: picks a sub-command, prints a user's error as one line, exits with code 2."""
 
-import errno
 import importlib
 import io
 import os
@@ -94,9 +93,10 @@ def _told(error: OSError) -> str:
     """Where, what, remedy, of a file system that refuses."""
     if error.errno is None:  # a library's own words
         return " ".join(str(error).split())[:_LONGEST] or type(error).__name__
-    where = error.filename or ("" if _stdout_can_be_written() else "standard output")
-    remedy = "make room" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "check the path and the disk"
-    return f"{where}: {error.strerror}; {remedy}".removeprefix(": ")
+    if error.filename:
+        return f"{error.filename}: {error.strerror}; check the path and the disk"
+    where = "" if _stdout_can_be_written() else "standard output: "
+    return f"{where}{error.strerror}; make room or check the disk"
 
 
 def _stdout_can_be_written() -> bool:
