@@ -1,5 +1,6 @@
 """An OpenAI-compatible endpoint on loopback that misbehaves as scripted."""
 
+import gzip
 import json
 import re
 import socket
@@ -44,8 +45,9 @@ def longer(body: dict[str, Any]) -> str:
 class Script:
     """`acts` are played for the first requests, in order of arrival; then `says` answers every one.
 
-    An act is a status code, (status, headers), or "malformed", "html", "no_choices", "cut", "half", "hang", or
-    ("say", text). `asked` are the bodies that arrived, `answered` those that a completion was sent for (and paid).
+    An act is a status code, (status, headers), or "malformed", "html", "no_choices", "cut", "half", "hang", "trickle",
+    "trickle_headers", "flood", "bomb", or ("say", text), or ("raw", bytes).
+    `asked` are the bodies that arrived, `answered` those that a completion was sent for (and paid).
     `lists` is the status (and the words of an error) that a GET is answered with, `listed` how many came.
     From request number `hold_after` on, nothing is answered before `released`.
     """
@@ -139,12 +141,35 @@ class _Handler(BaseHTTPRequestHandler):
                 self._send(200, b'{"choices": [', {"Content-Length": "4000"})
                 self.connection.shutdown(socket.SHUT_RDWR)
                 self.close_connection = True
+            case ("raw", bytes(data)):
+                self._send(200, data)
+            case "trickle" | "trickle_headers" | "flood":
+                self._without_end(act)
+            case "bomb":
+                packed = gzip.compress(b" " * (64 << 20), 1)
+                self._send(200, packed, {"Content-Encoding": "gzip"})
             case "hang":
                 time.sleep(6.0)
                 self.close_connection = True
             case _:
                 raise AssertionError(act)
         return None
+
+    def _without_end(self, act: str) -> None:
+        self.close_connection = True
+        if act == "trickle_headers":
+            self.wfile.write(b"HTTP/1.1 200 OK\r\n")
+            for _ in range(400):
+                self.wfile.write(b"x-y: z\r\n")
+                time.sleep(0.05)
+            return
+        self.send_response(200)
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        piece = b" " if act == "trickle" else b" " * 65536
+        for _ in range(400 if act == "trickle" else 4000):
+            self.wfile.write(b"%x\r\n%s\r\n" % (len(piece), piece))
+            time.sleep(0.05 if act == "trickle" else 0)
 
     def _complete(self, body: dict[str, Any], text: str, finish_reason: str = "stop") -> None:
         message = {"role": "assistant", "content": text}

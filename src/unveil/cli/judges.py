@@ -67,7 +67,7 @@ class JudgeArguments:
     judge_max_tokens: int = field(default=1024, metadata={"help": "Longest reply of an endpoint judge."})
     judge_seed: int | None = field(default=None, metadata={"help": "Sent to the endpoint, where it takes one."})
     judge_concurrency: int = field(default=8, metadata={"help": "Requests under way at once."})
-    judge_timeout: float = field(default=120.0, metadata={"help": "Seconds to wait for a reply."})
+    judge_timeout: float = field(default=120.0, metadata={"help": "Seconds for one whole reply."})
     judge_tries: int = field(default=6, metadata={"help": "Attempts per request, with growing waits between them."})
     judge_cache: str | None = field(
         default=None,

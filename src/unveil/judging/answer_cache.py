@@ -3,7 +3,8 @@
 One JSON object per line, appended with a single write, so that several threads and several processes may add to one
 file and a kill loses at most the line being written. A torn or foreign line is passed over, counted, and never mended
 by guessing. The key is a hash of all that shapes an answer; the judge's words are kept, not the verdict read from
-them, so that a better reader of verdicts can read them again for nothing.
+them, so that a better reader of verdicts can read them again for nothing. A question that is being asked is claimed,
+so that another process on the same file waits for the answer instead of paying for it too.
 """
 
 import hashlib
@@ -11,11 +12,14 @@ import json
 import os
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from unveil.errors import UserError
+from unveil.judging.claims import Claims
+from unveil.judging.whole_text import whole_text
 
 
 @dataclass(frozen=True)
@@ -26,6 +30,9 @@ class Reply:
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
     finish_reason: str | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "text", whole_text(self.text))
 
 
 def content_key(**parts: Any) -> str:
@@ -46,6 +53,8 @@ class AnswerCache:
         self._replies: dict[str, Reply] = {}
         self._lock = threading.Lock()
         self._file: int | None = None
+        self._read_to = 0  # bytes of the file that were read, up to a line break
+        self._claims = Claims(f"{self.path}.lock") if self.path else None
         if self.path:
             self._open(self.path)
 
@@ -62,6 +71,27 @@ class AnswerCache:
             if self._file is not None:
                 self._append(line.encode("ascii"))
 
+    @contextmanager
+    def claim(self, key: str, stop: threading.Event, wait: bool = True) -> Iterator[bool]:
+        """Hold a question while it is asked; whatever others were answered meanwhile can be had with `get` then.
+
+        Gives False if somebody else holds it: at once with wait=False, otherwise only when `stop` was set.
+        """
+        if self._claims is None:
+            yield True
+            return
+        with self._claims.held(key, stop, wait) as held:
+            if held:
+                self._refresh()
+            yield held
+
+    def _refresh(self) -> None:
+        """Read what other processes have added."""
+        with self._lock:
+            if self._file is None or os.fstat(self._file).st_size <= self._read_to:
+                return
+            self._take(_rest_of(self._file, self._read_to))
+
     def __len__(self) -> int:
         return len(self._replies)
 
@@ -76,24 +106,32 @@ class AnswerCache:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
-            whole = path.read_bytes()
+            whole = _rest_of(self._file, 0)
         except OSError as error:
             raise UserError(f"{path}: cannot be used as a cache ({error.strerror}); give another name") from error
         if whole and not whole.endswith(b"\n"):
             self._append(b"\n")  # what a kill left half written must not swallow the next line
+            whole += b"\n"
+        self._take(whole)
+
+    def _take(self, data: bytes) -> None:
+        """Keep the replies of whole lines; the rest is read again when it is whole."""
+        whole = data[: data.rfind(b"\n") + 1]
+        self._read_to += len(whole)
         for key, reply in self._read(whole):
             self._replies.setdefault(key, reply)
 
     def _read(self, whole: bytes) -> Iterator[tuple[str, Reply]]:
-        for line in whole.splitlines():
+        for line in whole.split(b"\n"):
             if not line.strip():
                 continue
             try:
                 fields = json.loads(line)
-                key, reply = fields.pop("key"), Reply(**fields)
-                if not (isinstance(key, str) and isinstance(reply.text, str)):
+                key, text = fields.pop("key"), fields.pop("text")
+                if not (isinstance(key, str) and isinstance(text, str)):
                     raise TypeError("no reply")
-            except (ValueError, TypeError, KeyError, AttributeError):
+                reply = Reply(text, **fields)
+            except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
                 self.passed_over += 1
             else:
                 yield key, reply
@@ -107,3 +145,12 @@ class AnswerCache:
             raise UserError(f"{self.path}: cannot be written ({error.strerror}); make room and run again") from error
         if written < len(line):
             raise UserError(f"{self.path}: was written only in part; make room on the disk and run again")
+
+
+def _rest_of(file: int, start: int) -> bytes:
+    """The bytes of an open file from `start` on."""
+    parts = []
+    while part := os.pread(file, 1 << 20, start):
+        parts.append(part)
+        start += len(part)
+    return b"".join(parts)

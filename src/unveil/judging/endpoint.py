@@ -1,7 +1,8 @@
 """One chat completion from an OpenAI-compatible endpoint, and what to do when it does not come.
 
 Waits and attempts are ours, not the client's, so that every request is counted, a pause that one thread is told to
-make holds for all, and a wrong key or address stops at once.
+make holds for all, and a wrong key or address stops at once. A reply ends in time and has a largest size, and the key
+is taken out of whatever the endpoint says before anybody sees it.
 """
 
 import json
@@ -14,19 +15,27 @@ from typing import Any
 
 from unveil.errors import UserError
 from unveil.judging.answer_cache import Reply
+from unveil.judging.bounded_http import TooMuchError, bounded_client
 from unveil.judging.retrying import Backoff, Pause, retry_after
+from unveil.judging.secrets_in_text import Secrets, without_credentials
 from unveil.judging.threads import StoppedError
 from unveil.judging.usage import Meter
+from unveil.judging.whole_text import whole_text
 
 PUBLIC = "https://api.openai.com/v1"
 # A server that never answered is more likely not there than busy.
 _TRIES_BEFORE_FIRST_CONTACT = 3
 # What `reach` waits, in seconds: for one reply, and in all before another attempt.
 _REPLY_WITHIN, _ATTEMPTS_WITHIN = 5.0, 5.0
+TOO_MUCH = "too_much"  # the finish_reason of a reply that was larger than any verdict: it is kept without its text
 
 
 class RefusalError(Exception):
     """The endpoint will not answer this one request (too long, filtered); another one it may."""
+
+
+class NeverAnsweredError(UserError):
+    """One request got no whole answer in time, however often it was sent; the endpoint did take it."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +60,8 @@ class Sampling:
 class Endpoint:
     """`model` behind `base_url` (None: OPENAI_BASE_URL, else OpenAI itself); the key is that of OPENAI_API_KEY.
 
-    timeout: seconds for one answer. answered: whether any answer has come.
+    timeout: seconds for one whole answer. answered: whether any answer has come. A user and a password in the address
+    are sent and never shown.
     """
 
     model: str
@@ -67,17 +77,20 @@ class Endpoint:
             import openai
         except ImportError as error:
             raise UserError("judge: an endpoint needs the openai client; `pip install 'unveil[judge]'`") from error
-        self.base_url = (self.base_url or os.environ.get("OPENAI_BASE_URL") or PUBLIC).rstrip("/")
-        if not self.base_url.startswith(("http://", "https://")):
-            raise UserError(f"--judge_base_url {self.base_url}: must begin with http:// or https://")
-        self._has_key = bool(os.environ.get("OPENAI_API_KEY"))
+        given = (self.base_url or os.environ.get("OPENAI_BASE_URL") or PUBLIC).rstrip("/")
+        self.base_url, login = _address(given)
+        key = _key()
+        self._has_key = bool(key)
         if not self._has_key and self.base_url == PUBLIC:
             raise UserError("OPENAI_API_KEY: is not set; set it, or name your own server with --judge_base_url")
+        self._secrets = Secrets([key, *(login or ())])
+        http_client, self._deadlines = bounded_client(self.base_url, self.timeout, login)
         self._client = openai.OpenAI(
-            api_key=os.environ.get("OPENAI_API_KEY") or "none",
+            api_key=key or "none",
             base_url=self.base_url,
             timeout=self.timeout,
             max_retries=0,
+            http_client=http_client,
         )
         self._parameters = self.sampling.parameters()
         self._pause = Pause()
@@ -100,16 +113,18 @@ class Endpoint:
         """Why nobody answers at the address, or None."""
         import openai
 
+        seconds = min(self.timeout, _REPLY_WITHIN)
         try:
-            self._client.models.with_raw_response.list(timeout=min(self.timeout, _REPLY_WITHIN))
+            with self._deadlines.within(seconds):
+                self._client.models.with_raw_response.list(timeout=seconds)
         except openai.APIConnectionError as error:  # or a time-out, which is one when connecting
-            failure = _connection_failure(error)
+            failure = self._connection_failure(error)
             return failure if failure.no_contact else None
         except openai.APIStatusError as error:
             # A key that may ask a model and not list them is told which scope it lacks.
-            if error.status_code in (401, 403) and "scope" not in _said(error):
+            if error.status_code in (401, 403) and "scope" not in self._said(error):
                 raise self._status_failure(error, {}) from error
-        except openai.OpenAIError:  # a reply that is not what the client expects
+        except (openai.OpenAIError, TooMuchError, ValueError, RecursionError):  # not what the client expects
             pass
         return None
 
@@ -119,6 +134,7 @@ class Endpoint:
         Raises:
             RefusalError: this request is refused, others need not be.
             StoppedError: `stop` was set before an answer came.
+            NeverAnsweredError: it was taken each time, and no whole answer came in time.
             UserError: wrong key, address or model; or no answer after all attempts.
         """
         failures, wait = 0, 0.0
@@ -155,7 +171,8 @@ class Endpoint:
 
     def _given_up(self, failure: "_NoAnswerError", failures: int) -> UserError:
         again = f" ({failures} attempts)" if failures > 1 else ""
-        return UserError(f"judge {self.model}: {self.base_url} {failure}{again}; {failure.remedy}")
+        kind = NeverAnsweredError if failure.timed_out else UserError
+        return kind(f"judge {self.model}: {self.base_url} {failure}{again}; {failure.remedy}")
 
     def _request(self, messages: Sequence[dict[str, str]]) -> Reply:
         import openai
@@ -164,20 +181,29 @@ class Endpoint:
         self.meter.sent()
         chat: Any = self._client.chat.completions.with_raw_response
         try:
-            raw = chat.create(model=self.model, messages=list(messages), **sent)
-            return _reply(json.loads(raw.http_response.content))
+            with self._deadlines.within(self.timeout):
+                raw = chat.create(model=self.model, messages=list(messages), **sent)
+            return self._reply(json.loads(raw.http_response.content))
+        except TooMuchError as error:
+            return self._too_much(error)
         except openai.APITimeoutError as error:
-            raise _NoAnswerError(f"gave no answer within {self.timeout:g} s") from error
+            raise _NoAnswerError(f"gave no answer within {self.timeout:g} s", timed_out=True) from error
         except openai.APIConnectionError as error:
-            raise _connection_failure(error) from error
+            if isinstance(error.__cause__, TooMuchError):
+                return self._too_much(error.__cause__)
+            raise self._connection_failure(error) from error
         except openai.APIStatusError as error:
             raise self._status_failure(error, sent) from error
-        except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError) as error:
             raise _NoAnswerError("gave an answer that is no chat completion", remedy=_ADDRESS) from error
+
+    def _too_much(self, error: TooMuchError) -> Reply:
+        """What is kept of a reply that is larger than any verdict: asking again would cost as much."""
+        return Reply(f"the reply {error}", finish_reason=TOO_MUCH)
 
     def _status_failure(self, error: Any, sent: dict[str, Any]) -> Exception:
         """What a 4xx or 5xx response means."""
-        status, said = error.status_code, _said(error)
+        status, said = error.status_code, self._said(error)
         where = f"judge {self.model}: {self.base_url} answered {status}"
         if status in (401, 403):
             remedy = "check OPENAI_API_KEY" if self._has_key else "OPENAI_API_KEY is not set; set it"
@@ -207,6 +233,37 @@ class Endpoint:
             self._parameters["max_completion_tokens"] = value
         return True
 
+    def _connection_failure(self, error: Exception) -> "_NoAnswerError":
+        cause = error.__cause__
+        if "Connect" in type(cause).__name__:
+            reason = self._secrets.hide(" ".join(str(cause).split())) or type(cause).__name__
+            return _NoAnswerError(f"cannot be reached ({reason})", no_contact=True, remedy=f"is it running? {_ADDRESS}")
+        return _NoAnswerError("cut the connection")
+
+    def _said(self, error: Any) -> str:
+        """The endpoint's own words, in one line, without the key."""
+        body = error.body
+        said = body.get("message") or body.get("detail") or body.get("error") if isinstance(body, dict) else None
+        text = self._secrets.hide(whole_text(" ".join(str(said).split()))).rstrip(".") if said else ""
+        return f" ({text[:200]})" if text else ""
+
+    def _reply(self, body: Any) -> Reply:
+        choice = body["choices"][0]
+        content = choice["message"].get("content")
+        if isinstance(content, list):
+            content = "".join(part.get("text") or "" for part in content if isinstance(part, dict))
+        if not isinstance(content, str | None):
+            raise TypeError("content is no text")
+        usage = body.get("usage")
+        usage = usage if isinstance(usage, dict) else {}
+        reason = choice.get("finish_reason")
+        return Reply(
+            text=self._secrets.hide(content or ""),
+            prompt_tokens=_count(usage.get("prompt_tokens")),
+            completion_tokens=_count(usage.get("completion_tokens")),
+            finish_reason=self._secrets.hide(reason) if isinstance(reason, str) and reason != TOO_MUCH else None,
+        )
+
 
 class _AdaptedError(Exception):
     """The request is to be sent again with other parameters."""
@@ -221,45 +278,33 @@ class _NoAnswerError(Exception):
         wait: float | None = None,
         no_contact: bool = False,
         remedy: str = "run the same command again later",
+        timed_out: bool = False,
     ) -> None:
         super().__init__(what)
-        self.wait, self.no_contact, self.remedy = wait, no_contact, remedy
+        self.wait, self.no_contact, self.remedy, self.timed_out = wait, no_contact, remedy, timed_out
 
 
 _ADDRESS = "check --judge_base_url (or OPENAI_BASE_URL), which mostly ends in /v1"
 
 
-def _connection_failure(error: Exception) -> _NoAnswerError:
-    cause = error.__cause__
-    if "Connect" in type(cause).__name__:
-        reason = " ".join(str(cause).split()) or type(cause).__name__
-        return _NoAnswerError(f"cannot be reached ({reason})", no_contact=True, remedy=f"is it running? {_ADDRESS}")
-    return _NoAnswerError("cut the connection")
-
-
-def _said(error: Any) -> str:
-    """The endpoint's own words, in one line."""
-    body = error.body
-    said = body.get("message") or body.get("detail") or body.get("error") if isinstance(body, dict) else None
-    text = " ".join(str(said).split()).rstrip(".") if said else ""
-    return f" ({text[:200]})" if text else ""
-
-
-def _reply(body: Any) -> Reply:
-    choice = body["choices"][0]
-    content = choice["message"].get("content")
-    if isinstance(content, list):
-        content = "".join(part.get("text") or "" for part in content)
-    if not isinstance(content, str | None):
-        raise TypeError("content is no text")
-    usage = body.get("usage") or {}
-    return Reply(
-        text=content or "",
-        prompt_tokens=_count(usage.get("prompt_tokens")),
-        completion_tokens=_count(usage.get("completion_tokens")),
-        finish_reason=choice.get("finish_reason"),
-    )
-
-
 def _count(value: Any) -> int | None:
-    return value if isinstance(value, int) else None
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 53 else None
+
+
+def _key() -> str | None:
+    """The key in the environment. Raises UserError for one that no server could be sent."""
+    key = (os.environ.get("OPENAI_API_KEY") or "").strip()
+    if any(not 32 < ord(letter) < 127 for letter in key):
+        raise UserError("OPENAI_API_KEY: holds a space or a character that no key has; copy it again")
+    return key or None
+
+
+def _address(given: str) -> tuple[str, tuple[str, str] | None]:
+    """The address without user and password, and the two."""
+    try:
+        address, login = without_credentials(given)
+    except ValueError as error:
+        raise UserError("--judge_base_url: is no address; give one such as http://localhost:8000/v1") from error
+    if not address.startswith(("http://", "https://")):
+        raise UserError(f"--judge_base_url {address}: must begin with http:// or https://")
+    return address, login

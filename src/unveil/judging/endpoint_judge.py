@@ -1,7 +1,7 @@
 """A judge behind an OpenAI-compatible endpoint: it reads both answers in one text and writes a reason and a verdict.
 
 Every reply is in the cache's file as soon as it arrives, and is read from there ever after: an interrupted comparison
-goes on where it stopped, and the same question is never paid twice.
+goes on where it stopped, and the same question is never paid twice, by several processes on one cache neither.
 """
 
 import threading
@@ -11,11 +11,11 @@ from dataclasses import asdict, dataclass, field
 from unveil.errors import UserError, warn_user
 from unveil.judging.answer_cache import AnswerCache, Reply, content_key
 from unveil.judging.columns import rows_of
-from unveil.judging.endpoint import Endpoint, RefusalError
+from unveil.judging.endpoint import TOO_MUCH, Endpoint, NeverAnsweredError, RefusalError
 from unveil.judging.judge import Columns, Verdict
 from unveil.judging.template import Template, shipped_template, shipped_text
 from unveil.judging.template_judge import TemplateJudge
-from unveil.judging.threads import in_threads
+from unveil.judging.threads import StoppedError, in_threads
 from unveil.judging.usage import Usage
 from unveil.judging.verdict_text import read_verdict
 
@@ -28,7 +28,8 @@ class EndpointJudge(TemplateJudge):
     """Asks `endpoint` about each pair, in up to `concurrency` threads.
 
     second_chances: how often a reply without a verdict is answered with a reminder; after that the verdict is
-    unparsed, and so is that on a pair which the endpoint refuses. Two equal answers tie without a question.
+    unparsed, and so is that on a pair which the endpoint refuses, or alone does not answer in time. Two equal answers
+    tie without a question.
     """
 
     endpoint: Endpoint
@@ -92,38 +93,35 @@ class EndpointJudge(TemplateJudge):
         return [_SAME if key is None else verdicts[key] for key in keys]
 
     def _ask_all(self, questions: Mapping[str, list[dict[str, str]]]) -> dict[str, Verdict]:
-        verdicts: dict[str, Verdict] = {}
-        stop = threading.Event()
-        refusals: list[str] = []
-
-        def ask_one(key: str) -> None:
-            try:
-                verdicts[key] = self._verdict(questions[key], stop)
-            except RefusalError as refusal:
-                verdicts[key] = Verdict("tie", str(refusal), parsed=False)
-                refusals.append(str(refusal))
-
+        asking = _Asking(self, questions)
         left = list(questions)
         try:
             # One at a time until the endpoint has answered: a wrong key or address costs one request, not many.
             while left and not self.endpoint.answered:
-                in_threads(ask_one, [left.pop(0)], 1, stop)
-                if len(refusals) >= _REFUSALS_BEFORE_ANY_ANSWER and not self.endpoint.answered:
-                    raise UserError(f"judge {self.name}: {refusals[-1]}, and so to {len(refusals)} requests; mend them")
-            in_threads(ask_one, left, self.concurrency, stop, title=f"judging with {self.name}")
+                in_threads(asking.ask, [left.pop(0)], 1, asking.stop)
+                asking.require_any_answer()
+            title = f"judging with {self.name}"
+            in_threads(asking.ask, left, self.concurrency, asking.stop, title=title)
+            # What another process was asking: its answers are waited for.
+            in_threads(asking.ask_or_wait, asking.claimed_elsewhere, self.concurrency, asking.stop, title=title)
         except UserError as error:
             raise UserError(f"{error}{self._kept()}") from error
-        return verdicts
+        return asking.verdicts
 
     def _kept(self) -> str:
         if self.cache.path is None or len(self.cache) == 0:
             return ""
         return f" ({len(self.cache)} answers are kept in {self.cache.path})"
 
-    def _verdict(self, messages: list[dict[str, str]], stop: threading.Event) -> Verdict:
+    def verdict(self, messages: list[dict[str, str]], stop: threading.Event, wait: bool) -> Verdict | None:
+        """The verdict on one question; None (never with `wait`) if another process is asking it now."""
         verdict, conversation = Verdict("tie", parsed=False), messages
         for chance in range(1 + self.second_chances):
-            reply = self._reply(conversation, chance, stop)
+            reply = self._reply(conversation, chance, stop, wait or chance > 0)
+            if reply is None:
+                return None
+            if reply.finish_reason == TOO_MUCH:
+                return Verdict("tie", reply.text, parsed=False)
             verdict = read_verdict(reply.text)
             if verdict.parsed:
                 return verdict
@@ -136,7 +134,7 @@ class EndpointJudge(TemplateJudge):
             ]
         return verdict
 
-    def _reply(self, messages: list[dict[str, str]], chance: int, stop: threading.Event) -> Reply:
+    def _reply(self, messages: list[dict[str, str]], chance: int, stop: threading.Event, wait: bool) -> Reply | None:
         key = content_key(
             model=self.endpoint.model,
             base_url=self.endpoint.base_url,
@@ -145,9 +143,61 @@ class EndpointJudge(TemplateJudge):
             chance=chance,
         )
         reply = self.cache.get(key)
-        if reply is not None:
-            self.endpoint.meter.taken()
-            return reply
-        reply = self.endpoint.complete(messages, stop)
-        self.cache.put(key, reply)
+        if reply is None:
+            with self.cache.claim(key, stop, wait) as held:
+                if not held:
+                    if wait:
+                        raise StoppedError
+                    return None
+                reply = self.cache.get(key)
+                if reply is None:
+                    reply = self.endpoint.complete(messages, stop)
+                    self.cache.put(key, reply)
+                    return reply
+        self.endpoint.meter.taken()
         return reply
+
+
+class _Asking:
+    """The questions of one call, and what became of them so far."""
+
+    def __init__(self, judge: EndpointJudge, questions: Mapping[str, list[dict[str, str]]]) -> None:
+        self.judge, self.questions = judge, questions
+        self.verdicts: dict[str, Verdict] = {}
+        self.claimed_elsewhere: list[str] = []
+        self.stop = threading.Event()
+        self._refusals: list[str] = []
+        self._timed_out: str | None = None  # the last thing that happened: a question without an answer in time
+
+    def ask(self, key: str) -> None:
+        """Ask one question, or put it by if another process is asking it."""
+        self._ask(key, wait=False)
+
+    def ask_or_wait(self, key: str) -> None:
+        """Ask one question; if another process is asking it, wait for what it is told."""
+        self._ask(key, wait=True)
+
+    def require_any_answer(self) -> None:
+        """Raise UserError if the endpoint has refused several requests and answered none."""
+        if len(self._refusals) >= _REFUSALS_BEFORE_ANY_ANSWER and not self.judge.endpoint.answered:
+            last, count = self._refusals[-1], len(self._refusals)
+            raise UserError(f"judge {self.judge.name}: {last}, and so to {count} requests; mend them")
+
+    def _ask(self, key: str, wait: bool) -> None:
+        try:
+            verdict = self.judge.verdict(self.questions[key], self.stop, wait)
+        except RefusalError as refusal:
+            verdict = Verdict("tie", str(refusal), parsed=False)
+            self._refusals.append(str(refusal))
+        except NeverAnsweredError as error:
+            # One question may keep a judge busy for ever; two in a row, or the very first: the endpoint is down.
+            if self._timed_out is not None or len(self.judge.cache) == 0:
+                raise
+            self._timed_out = key
+            verdict = Verdict("tie", str(error), parsed=False)
+        else:
+            self._timed_out = None
+        if verdict is None:
+            self.claimed_elsewhere.append(key)
+        else:
+            self.verdicts[key] = verdict
