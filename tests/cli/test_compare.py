@@ -156,3 +156,24 @@ def test_a_module_that_cannot_be_imported_is_refused(tmp_path):
     (tmp_path / "half_written_judge.py").write_text("def judge(:\n")
     with pytest.raises(UserError, match="importing half_written_judge raised SyntaxError"):
         load_judge("half_written_judge:judge")
+
+
+@pytest.mark.parametrize("pattern", ["[/x]", "[a-z]+", "$a^$", ":smile:", "[bold]", "x$y_{$"])
+def test_a_judge_is_called_as_it_is_named_whatever_letters_that_has(unveil, base, other, thumbs, tmp_path, pattern):
+    words = ["--model", other, "--against", base, "--dataset_name", thumbs, "--gen_length", 4]
+    code, out, _ = unveil("compare", *words, "--judge", f"regex:{pattern}", "--output_dir", tmp_path / "result")
+    assert code == 0
+    assert f"regex {pattern}" in out
+    assert (tmp_path / "result" / "win_rates.png").is_file()
+
+
+def test_kept_answers_with_half_a_character_are_used_again(compare, tmp_path):
+    folder = tmp_path / "result"
+    assert compare("--output_dir", folder).code == 0
+    kept = [dict(row, text="half \ud83d") for row in read_rows(folder / "answers.jsonl")]
+    (folder / "answers.jsonl").write_text("".join(json.dumps(row) + "\n" for row in kept))
+    for _ in range(2):
+        code, out, _ = compare("--output_dir", folder, "--resume")
+        assert code == 0
+        assert "24 answers were in" in out
+    assert {row["answer_a"] for row in read_rows(folder / "comparisons.jsonl")} == {"half \ufffd"}

@@ -17,6 +17,7 @@ from unveil.cli.prompting import Answer, GenerationArguments
 from unveil.errors import UserError, name_rows
 from unveil.files import write_json, write_text
 from unveil.generation import GenerationConfig
+from unveil.judging.whole_text import whole_text
 from unveil.likelihood.digests import digest, digest_of_tokenizer, digest_of_weights, settings_of_model
 from unveil.models import Denoiser
 
@@ -121,7 +122,7 @@ def _require_same(path: Path, here: Mapping[str, Any]) -> Mapping[str, Any]:
         there: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         sampling: dict[str, Any] = there["sampling"]
         there.setdefault("named", {})
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UserError(f"{path}: cannot be read; leave --resume out and give --overwrite to start anew") from error
     other = []
     models = [name for name in here if name not in ("sampling", "named") and there.get(name) != here[name]]
@@ -162,8 +163,8 @@ def _read(path: Path) -> dict[Asked, tuple[str, Answer]]:
         try:
             row = json.loads(line)
             asked = Asked(str(row["side"]), int(row["seed"]), int(row["example_id"]))
-            found[asked] = str(row["prompt_digest"]), Answer(str(row["text"]), int(row["tokens"]))
-        except (ValueError, KeyError, TypeError) as error:
+            found[asked] = str(row["prompt_digest"]), Answer(whole_text(str(row["text"])), int(row["tokens"]))
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
             raise UserError(
                 f"{path}, line {number}: is no answer; remove the line, or leave --resume out and give --overwrite"
             ) from error

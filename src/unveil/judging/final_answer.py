@@ -6,9 +6,10 @@ Read as final, the later mark first: `\\boxed{...}`, `#### ...` (GSM8K), `the an
 import re
 import unicodedata
 
-_BOXED = re.compile(r"\\boxed\s*\{|\\fbox\s*\{")
-_HASHES = re.compile(r"(?m)^.*?####\s*(.+?)\s*$")
-_SAID = re.compile(r"(?im)\b(?:final )?answer\s*(?:is\b\s*:?|:)[ \t*]*(.+?)\s*$")
+_BOXED = re.compile(r"\\(?:boxed|fbox)\s*+\{")
+# What follows these marks, up to the end of its line, is the answer.
+_HASHES = re.compile(r"####\s*+(?=\S)")
+_SAID = re.compile(r"(?i)\b(?:final )?answer\s*+(?:is\b\s*+:?|:)[ \t*]*+")
 _DIGITS = r"(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?|\.\d+"
 _NUMBER = re.compile(rf"((?:(?<![\w)])[-+])?(?:{_DIGITS})(?:[eE][-+]?\d+)?)(?:\s?/\s?({_DIGITS}))?")
 _FRACTION = re.compile(r"\\[dt]?frac\s*\{([^{}]+)\}\s*\{([^{}]+)\}")
@@ -16,14 +17,27 @@ _FRACTION = re.compile(r"\\[dt]?frac\s*\{([^{}]+)\}\s*\{([^{}]+)\}")
 
 def final_answer(text: str) -> str | None:
     """What a text marks as its final answer, None without a mark."""
-    marked = [(match.start(), _balanced(text, match.end())) for match in _BOXED.finditer(text)]
-    marked += [(match.start(1), match[1]) for pattern in (_HASHES, _SAID) for match in pattern.finditer(text)]
-    found = [(place, answer.strip()) for place, answer in marked if answer and answer.strip()]
-    if not found:
+    marked = [(start, text[begin:end]) for start, begin, end in _boxes(text)][-1:]
+    marked += [said for pattern in (_HASHES, _SAID) if (said := _last_line_after(pattern, text))]
+    if not marked:
         return None
-    answer = max(found)[1]
+    answer = max(marked)[1]
     inner = final_answer(answer) if _BOXED.search(answer) else None
     return inner or answer
+
+
+def _last_line_after(mark: re.Pattern[str], text: str) -> tuple[int, str] | None:
+    """Where the last marked line with anything in it begins, and that line."""
+    found, done = None, -1
+    for match in mark.finditer(text):
+        begin = match.end()
+        if begin < done:  # within the line that an earlier mark took
+            continue
+        done = text.find("\n", begin)
+        done = len(text) if done < 0 else done
+        if said := text[begin:done].strip():
+            found = begin, said
+    return found
 
 
 def last_number(text: str) -> float | None:
@@ -46,10 +60,14 @@ def _numbers(text: str) -> list[float]:
     return values
 
 
-def _balanced(text: str, start: int) -> str | None:
-    depth = 1
-    for place in range(start, len(text)):
-        depth += {"{": 1, "}": -1}.get(text[place], 0)
-        if depth == 0:
-            return text[start:place]
-    return None
+def _boxes(text: str) -> list[tuple[int, int, int]]:
+    """Where each box with anything in it begins, and its content, by where they begin."""
+    opened: dict[int, int] = {match.end() - 1: match.start() for match in _BOXED.finditer(text)}
+    stack: list[int] = []
+    found = []
+    for brace in re.finditer(r"[{}]", text) if opened else ():
+        if brace[0] == "{":
+            stack.append(brace.start())
+        elif stack and (begin := stack.pop()) in opened and text[begin + 1 : brace.start()].strip():
+            found.append((opened[begin], begin + 1, brace.start()))
+    return sorted(found)

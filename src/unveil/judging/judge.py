@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, get_args
 
 from unveil.errors import UserError
+from unveil.judging.whole_text import whole_text
 
 Winner = Literal["A", "B", "tie"]
 _OUTCOME: dict[Winner, float] = {"A": 1.0, "tie": 0.5, "B": 0.0}
@@ -29,6 +30,7 @@ class Verdict:
     asked: bool = field(default=True, kw_only=True)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "reason", whole_text(self.reason))
         if self.winner not in get_args(Winner):
             raise ValueError(f"Verdict: the winner is {self.winner!r}; it must be 'A', 'B' or 'tie'")
         if not self.parsed and self.winner != "tie":

@@ -7,6 +7,7 @@ from typing import Any
 from unveil.errors import UserError
 from unveil.judging.judge import BothOrders, Columns, Judge, Verdict, ask, judge_both_orders
 from unveil.judging.usage import Usage
+from unveil.judging.whole_text import whole_text
 
 
 @dataclass(frozen=True)
@@ -69,10 +70,11 @@ def judge_answers(
         )
     if len(prompts) == 0:
         raise UserError("compare: there are no prompts; give at least one")
+    prompts, answers_a, answers_b = ([whole_text(text) for text in texts] for texts in (prompts, answers_a, answers_b))
     orders = None if judge.symmetric else judge_both_orders(judge, prompts, answers_a, answers_b, columns)
     verdicts = orders.verdicts if orders else ask(judge, prompts, answers_a, answers_b, columns)
     usage: Usage | None = getattr(judge, "usage", None)
-    return Judgement(judge.name, prompts, answers_a, answers_b, verdicts, orders, usage)
+    return Judgement(whole_text(judge.name), prompts, answers_a, answers_b, verdicts, orders, usage)
 
 
 def _winner(verdict: Verdict) -> str | None:

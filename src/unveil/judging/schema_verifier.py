@@ -7,10 +7,11 @@ from typing import Any
 
 from unveil.errors import UserError
 from unveil.judging.columns import value_of
+from unveil.judging.json_in_text import json_values
 from unveil.judging.verifier import Check, VerifierJudge
 
 SCHEMAS = ("schema", "json_schema")
-_FENCED = re.compile(r"```(?:json)?\s*\n(.*?)```", re.DOTALL | re.IGNORECASE)
+_FENCE = re.compile(r"```(?:json)?[ \t]*+(?=\n)|```", re.IGNORECASE)
 
 
 def schema_judge(path: str | None = None, columns: tuple[str, ...] = SCHEMAS) -> VerifierJudge:
@@ -25,6 +26,8 @@ def schema_judge(path: str | None = None, columns: tuple[str, ...] = SCHEMAS) ->
         import jsonschema
         from jsonschema.exceptions import best_match
         from jsonschema.validators import validator_for
+
+        from unveil.judging.schema_patterns import PATTERN_SECONDS, with_patience
     except ImportError as error:
         raise UserError("--judge json_schema: needs jsonschema; `pip install 'unveil[judge]'`") from error
 
@@ -32,7 +35,7 @@ def schema_judge(path: str | None = None, columns: tuple[str, ...] = SCHEMAS) ->
         try:
             kind: Any = validator_for(schema, default=jsonschema.Draft202012Validator)
             kind.check_schema(schema)
-            return kind(schema)
+            return with_patience(kind)(schema)
         except (jsonschema.SchemaError, TypeError, AttributeError) as error:
             told = " ".join(str(getattr(error, "message", error)).split())
             raise UserError(f"{where}: is no JSON schema ({told}); correct it") from error
@@ -53,11 +56,15 @@ def schema_judge(path: str | None = None, columns: tuple[str, ...] = SCHEMAS) ->
             return Check(False, "no JSON")
         try:
             fault = best_match(schema.iter_errors(value))
+            message = "" if fault is None else " ".join(fault.message.split())
+        except TimeoutError:
+            return Check(False, f"matching a pattern of the schema took more than {PATTERN_SECONDS:g} s")
+        except RecursionError:
+            return Check(False, "the JSON is nested too deeply")
         except Exception as error:  # references that lead nowhere, among others
             raise UserError(f"judge json_schema: the schema cannot be used ({' '.join(str(error).split())})") from error
         if fault is None:
             return Check(True)
-        message = " ".join(fault.message.split())
         return Check(False, f"{fault.json_path}: {message[:120]}")
 
     name = "json schema" if path is None else f"json schema {Path(path).name}"
@@ -66,18 +73,25 @@ def schema_judge(path: str | None = None, columns: tuple[str, ...] = SCHEMAS) ->
 
 def find_json(text: str) -> Any:
     """The JSON value that a text is or holds. Raises ValueError if there is none."""
-    fenced = _FENCED.findall(text)
-    for candidate in (text, *fenced[-1:]):
+    for candidate in (text, *_last_fenced(text)):
         try:
             return json.loads(candidate)
         except (ValueError, RecursionError):
             continue
-    for start in (match.start() for match in re.finditer(r"[{\[]", text)):
-        try:
-            return json.JSONDecoder().raw_decode(text, start)[0]
-        except (ValueError, RecursionError):
-            continue
+    for _, _, value in json_values(text):
+        return value
     raise ValueError("no JSON")
+
+
+def _last_fenced(text: str) -> list[str]:
+    """What stands in the last fenced block that is closed, if any."""
+    last, begun = [], None
+    for fence in _FENCE.finditer(text):
+        if begun is not None:
+            last, begun = [text[begun : fence.start()]], None
+        elif text.startswith("\n", fence.end()):
+            begun = fence.end()
+    return last
 
 
 def _read(path: str) -> Any:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from unveil.errors import UserError
+from unveil.judging.whole_text import whole_text
 
 NEEDED = ("prompt", "answer_a", "answer_b")
 _PLACEHOLDER = re.compile(r"\{\{\s*([A-Za-z_][\w.-]*)\s*\}\}")
@@ -60,7 +61,9 @@ class Template:
             return filled if isinstance(filled, str) else json.dumps(filled, ensure_ascii=False, default=str)
 
         return [
-            {"role": role, "content": _PLACEHOLDER.sub(value, part).strip()} for role, part in self._parts() if part
+            {"role": role, "content": whole_text(_PLACEHOLDER.sub(value, part).strip())}
+            for role, part in self._parts()
+            if part
         ]
 
     def _parts(self) -> list[tuple[str, str]]:

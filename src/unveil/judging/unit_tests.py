@@ -11,7 +11,7 @@ from unveil.judging.verifier import Check, VerifierJudge
 
 # HumanEval calls it `test`, MBPP `test_list`.
 TESTS = ("tests", "test", "test_list")
-_FENCED = re.compile(r"```[ \t]*(\w*)[^\n]*\n(.*?)(?:```|\Z)", re.DOTALL)
+_LANGUAGE = re.compile(r"[ \t]*+(\w*)")
 
 
 def unit_test_judge(columns: tuple[str, ...] = TESTS, limits: Limits | None = None) -> VerifierJudge:
@@ -32,7 +32,7 @@ def unit_test_judge(columns: tuple[str, ...] = TESTS, limits: Limits | None = No
         tests = needs(row)
         program, entry = code_in(answer), row.get("entry_point")
         if entry:
-            if not re.search(rf"(?m)^\s*(?:async )?def {re.escape(str(entry))}\b", program):
+            if not re.search(rf"(?m)^[ \t]*(?:async )?def {re.escape(str(entry))}\b", program):
                 program = prompt + program
             if re.search(r"(?m)^def check\(", tests):
                 tests += f"\n\ncheck({entry})\n"
@@ -44,8 +44,21 @@ def unit_test_judge(columns: tuple[str, ...] = TESTS, limits: Limits | None = No
 
 def code_in(answer: str) -> str:
     """The last fenced Python block, else the last fenced block, else the whole answer."""
-    blocks = _FENCED.findall(answer)
+    blocks = _fenced(answer)
     python = [code for language, code in blocks if language.lower() in ("python", "py", "python3")]
     if python:
         return python[-1]
     return blocks[-1][1] if blocks else answer
+
+
+def _fenced(text: str) -> list[tuple[str, str]]:
+    """Language and code of the fenced blocks; the last one may lack its end."""
+    blocks = []
+    fence = text.find("```")
+    while fence >= 0 and (line_end := text.find("\n", fence)) >= 0:
+        language = _LANGUAGE.match(text, fence + 3)
+        end = text.find("```", line_end + 1)
+        code = text[line_end + 1 :] if end < 0 else text[line_end + 1 : end]
+        blocks.append((language[1] if language else "", code))
+        fence = -1 if end < 0 else text.find("```", end + 3)
+    return blocks

@@ -12,16 +12,20 @@ from unveil.judging.threads import in_threads
 
 # Columns that hold the right answer, by the names that data sets give them; the first one present is read.
 REFERENCES = ("reference", "answer", "solution", "target")
+_TOLD = 200
 
 
 @dataclass(frozen=True)
 class Check:
-    """Whether an answer passed, and why or why not."""
+    """Whether an answer passed, and why or why not. read: False where the check itself broke on the answer."""
 
     passed: bool
     reason: str = ""
+    read: bool = True
 
     def __str__(self) -> str:
+        if not self.read:
+            return f"could not be checked ({self.reason})"
         word = "passes" if self.passed else "fails"
         return f"{word} ({self.reason})" if self.reason else word
 
@@ -72,12 +76,17 @@ class VerifierJudge:
                 done[place] = self.check(prompts[place], answers[place], rows[place])
             except UserError as error:
                 raise UserError(f"{error} (prompt {place})") from error
+            except Exception as error:  # an answer may be anything; it must not end the comparison of all others
+                told = f"{type(error).__name__}: {' '.join(str(error).split())[:_TOLD]}"
+                done[place] = Check(False, told, read=False)
 
         in_threads(run, range(len(prompts)), self.at_once, threading.Event())
         return [done[place] for place in range(len(prompts))]
 
     def _verdict(self, a: Check, b: Check) -> Verdict:
         reason = f"A {a}, B {b}"
+        if not (a.read and b.read):
+            return Verdict("tie", reason, parsed=False)
         if a.passed == b.passed:
             return Verdict("tie", reason)
         return Verdict("A" if a.passed else "B", reason)

@@ -23,6 +23,7 @@ _ONE_ROW = 0.3  # inches that every height has for a legend
 _STYLE: dict[Any, Any] = {
     "font.family": "DejaVu Sans",
     "font.size": 9.5,
+    "text.parse_math": False,  # names may hold a $
     "axes.titlesize": 9.5,
     "axes.labelsize": 9.5,
     "axes.labelcolor": MUTED,
