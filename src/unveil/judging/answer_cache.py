@@ -105,7 +105,7 @@ class AnswerCache:
     def _open(self, path: Path) -> None:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
+            self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
             whole = _rest_of(self._file, 0)
         except OSError as error:
             raise UserError(f"{path}: cannot be used as a cache ({error.strerror}); give another name") from error
