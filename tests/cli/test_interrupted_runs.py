@@ -137,6 +137,7 @@ def test_nan_in_the_weights_stops_the_run_and_names_the_rows(train, base, thumbs
     assert train("--per_device_train_batch_size", 12).code == 0, "no --overwrite is needed"
 
 
+@pytest.mark.filterwarnings("default::unveil.errors.UserInputWarning")
 @pytest.mark.parametrize(
     ("learning_rate", "message"),
     [
@@ -160,7 +161,9 @@ def test_a_run_that_diverges_keeps_the_last_good_checkpoint(train, base, tmp_pat
     assert all(torch.equal(before[name], after[name]) for name in before), "the first step has learning rate 0"
     for checkpoint in out.glob("checkpoint-*"):
         assert all(torch.isfinite(p).all() for p in load_denoiser_model(checkpoint).parameters()), checkpoint.name
-    assert train(*flags, "--resume_from_checkpoint", out / "checkpoint-1").code == 0, "with a lower learning rate"
+    code, _, err = train(*flags, "--resume_from_checkpoint", out / "checkpoint-1")
+    assert code == 0, "with a lower learning rate"
+    assert err.endswith(f"goes on with --learning_rate {learning_rate} -> 0.001\n")
 
 
 def test_a_run_whose_last_step_loses_the_weights_saves_none(train, tmp_path):
@@ -170,6 +173,7 @@ def test_a_run_whose_last_step_loses_the_weights_saves_none(train, tmp_path):
     assert not (tmp_path / "out" / "model.safetensors").exists()
 
 
+@pytest.mark.filterwarnings("default::unveil.errors.UserInputWarning")
 def test_a_resumed_run_obeys_another_learning_rate(train, tmp_path):
     """The cosine from the new peak, where the old run stopped."""
     rates = {}

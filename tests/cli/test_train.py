@@ -204,3 +204,13 @@ def test_row_numbers_are_those_of_the_file(train, tmp_path):
     code, _, err = train("--dataset_name", write_rows(tmp_path / "pairs.jsonl", rows))
     assert code == 2
     assert "the chosen completion is empty (rows, from 0: 4)" in err
+
+
+def test_the_hub_token_is_in_no_file_of_a_run(train, out, monkeypatch):
+    token = "hf_" + "a1B2" * 9
+    monkeypatch.setattr("sys.argv", ["unveil", "train", "--hub_token", token])
+    assert train("--hub_token", token, "--save_steps", 1).code == 0
+    assert "--hub_token '<hidden>'" in run_record(out)["command"]
+    assert (out / "checkpoint-1" / "training_args.bin").is_file()
+    for file in out.rglob("*"):
+        assert not file.is_file() or token.encode() not in file.read_bytes(), file

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from unveil.errors import UserError
+from unveil.secrets import shown_command
 from unveil.terminal import say
 
 DESCRIPTION = """Align the small masked diffusion language model that ships with unveil from real human ratings of film
@@ -71,7 +72,7 @@ def main(argv: Sequence[str]) -> int:
             shuffled=args.shuffled_thumbs,
             overwrite=args.overwrite,
             started=started,
-            command=shlex.join(["unveil", "demo", *argv]),
+            command=shown_command(["unveil", "demo", *argv]),
         )
     except KeyboardInterrupt:
         print("unveil demo: interrupted; nothing was written", file=sys.stderr)

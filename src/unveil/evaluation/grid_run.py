@@ -17,6 +17,7 @@ from unveil.errors import UserError
 from unveil.evaluation.grid import Cell, Grid
 from unveil.evaluation.grid_steps import Step, declaration, steps_of, write_data
 from unveil.files import write_json
+from unveil.secrets import without_secrets
 
 Runner = Callable[[Sequence[str], Path], int]
 """Runs the words of a command with its output going to a log file; returns the exit code."""
@@ -93,7 +94,7 @@ def _run(step: Step, digest: str, file: Path, runner: Runner, keep: bool) -> dic
         "status": DONE if code == 0 else FAILED,
         "column": step.column,
         "declaration": digest,
-        "command": ["unveil", *step.command],
+        "command": without_secrets(["unveil", *step.command]),
         "exit_code": code,
         "error": error,
         "seconds": round(time.monotonic() - began, 1),

@@ -18,6 +18,7 @@ from unveil.draws.splitmix import hashes
 from unveil.errors import UserError
 from unveil.evaluation.grid import WIN_RATE, Cell, Flags, Grid
 from unveil.files import write_text
+from unveil.secrets import shown_command
 
 _LARGE = 2**24
 
@@ -121,6 +122,4 @@ def _digest_of(path: Path) -> Any:
 
 def shown(commands: Sequence[Step]) -> list[str]:
     """The steps as lines for a shell."""
-    import shlex
-
-    return [shlex.join(["unveil", *step.command]) for step in commands]
+    return [shown_command(["unveil", *step.command]) for step in commands]

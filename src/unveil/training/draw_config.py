@@ -90,11 +90,18 @@ class DrawConfig(TrainingArguments):
         default=None, metadata={"help": "Draws per held-out answer; unset: --num_draws. More of them measure sharper."}
     )
     max_eval_samples: int | None = field(default=None, metadata={"help": "Evaluate on the first so many rows only."})
+    resume_with_changes: bool = field(
+        default=False,
+        metadata={"help": "Go on from a checkpoint of other data or arguments, told instead of refused."},
+    )
 
     def __post_init__(self) -> None:
         check_values(self)
         if self.bf16 is None:
             self.bf16 = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
+        # transformers would hide bars by how much its loggers may say, which is errors alone under our commands.
+        if self.disable_tqdm is None:
+            self.disable_tqdm = False
         super().__post_init__()
         check_parts(self)
         check_design(self.draw_design, self.num_draws, self.masks_per_size, self.strata_exponent, self.size_exponent)

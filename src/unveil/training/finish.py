@@ -16,6 +16,7 @@ import transformers
 
 import unveil
 from unveil.files import write_json
+from unveil.secrets import shown_command
 from unveil.training.divergence import require_finite_weights
 from unveil.training.draw_config import DrawConfig
 from unveil.training.model_card import write_model_card
@@ -52,7 +53,7 @@ def finish_run(trainer: SurrogateTrainer, source: str, extra: dict[str, Any] | N
     if not trainer.args.should_save:
         return
     record = {
-        "command": " ".join(["unveil", *sys.argv[1:]]),
+        "command": shown_command(["unveil", *sys.argv[1:]]),
         "versions": versions(),
         "arguments": own_arguments(trainer.args),
         "data": source,

@@ -8,22 +8,17 @@ from typing import Any, TypeVar
 
 from accelerate.utils import gather_object
 from torch import nn
-from transformers import Trainer
 
 from unveil.errors import UserError
-from unveil.training.checkpoint import StagedCheckpoints
-from unveil.training.draw_config import DrawConfig
 from unveil.training.micro_batch import MicroBatch
+from unveil.training.resuming import ResumedRuns
 from unveil.training.work import ForwardCount, Work
 
 Item = TypeVar("Item")
 
 
-class LoggedTrainer(StagedCheckpoints, Trainer):
+class LoggedTrainer(ResumedRuns):
     """`transformers.Trainer` whose metrics are means over the steps since the last log, and over ranks."""
-
-    args: DrawConfig
-    policy: nn.Module
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._logged: dict[str, list[float]] = defaultdict(list)

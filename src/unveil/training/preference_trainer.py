@@ -33,6 +33,7 @@ from unveil.training.preference_metrics import (
 )
 from unveil.training.reference import AdaptersOff, CachedValues, FrozenCopy, Reference
 from unveil.training.reference_sync import ReferenceSync, staged
+from unveil.training.run_identity import Identity, content_of, objective_identity, start_of
 from unveil.training.scored import Batch, Scored
 from unveil.training.surrogate_trainer import EVALUATION_EPOCH, SurrogateTrainer
 
@@ -79,6 +80,7 @@ class PreferenceTrainer(SurrogateTrainer):
     """
 
     args: PreferenceConfig
+    kind = "preference"
 
     def __init__(
         self,
@@ -105,6 +107,7 @@ class PreferenceTrainer(SurrogateTrainer):
         super().__init__(model, args, train_dataset=train_dataset, eval_dataset=eval_dataset, **kwargs)
         self._name = args.objective.upper()
         self.replay_dataset = replay_dataset
+        self._reference_start = start_of(ref_model) if ref_model is not None and args.process_index == 0 else None
         self.reference: Reference | None = None
         if self.objective.needs_reference:
             self.reference = reference or self._make_reference(model, ref_model)
@@ -142,16 +145,24 @@ class PreferenceTrainer(SurrogateTrainer):
             adapters=isinstance(model, PeftModel) and model is not self.policy,
         )  # fmt: skip
 
-    def train(self, *args: Any, **kwargs: Any):
-        """Train; with `precompute_ref_log_probs` the reference is scored first and then let go."""
+    def before_training(self) -> None:
+        """With `precompute_ref_log_probs` the reference is scored first and then let go."""
         if self.train_dataset is not None:
             refuse_batches_of_one(self.objective, self.args, len(self.train_dataset))  # type: ignore[arg-type]
         if self.args.precompute_ref_log_probs and self.reference is not None:
             self.reference = self._cached(self.reference)
-        return super().train(*args, **kwargs)
+
+    def own_identity(self) -> Identity:
+        reference = self._reference_start or self._start  # the policy as it starts, unless another was given
+        return {
+            **objective_identity(self.objective, self.args),
+            "replay rows": content_of(self.replay_dataset),
+            "reference model's weights": {"digest": reference} if self.objective.needs_reference else None,
+        }
 
     def add_to_checkpoint(self, folder: Path) -> None:
         """A reference that moves goes along."""
+        super().add_to_checkpoint(folder)
         if self.sync is not None:
             self.sync.save(folder)
 

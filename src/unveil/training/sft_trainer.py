@@ -19,6 +19,7 @@ class SFTTrainer(SurrogateTrainer):
 
     args: SFTConfig
     _name = "SFT"
+    kind = "sft"
 
     def weigh(self, batches: list[MicroBatch]) -> None:
         total = sum(self.gathered([sum(len(batch.responses) for batch in batches)]))
