@@ -79,10 +79,9 @@ class LoggedTrainer(ResumedRuns):
         """The optimizer step that has begun will not be finished: a run that goes on does it again."""
         self._work = self._work_before_step
 
-    def train(self, *args: Any, **kwargs: Any) -> Any:
-        """Train, if evaluation gives the metric by which checkpoints are chosen."""
+    def before_training(self) -> None:
+        """Refuse to choose checkpoints by a metric that evaluation does not give."""
         self._require_best_metric()
-        return super().train(*args, **kwargs)
 
     def _require_best_metric(self) -> None:
         """Refuse a `metric_for_best_model` that no evaluation gives, before the first step and not after many.

@@ -149,6 +149,7 @@ class PreferenceTrainer(SurrogateTrainer):
         """With `precompute_ref_log_probs` the reference is scored first and then let go."""
         if self.train_dataset is not None:
             refuse_batches_of_one(self.objective, self.args, len(self.train_dataset))  # type: ignore[arg-type]
+        super().before_training()
         if self.args.precompute_ref_log_probs and self.reference is not None:
             self.reference = self._cached(self.reference)
 
