@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 import yaml
 
 from unveil.errors import UserError
+from unveil.small_files import read_small_text
 
 # Values that a file may unfold to through aliases: far above any real file, far below what fills a memory.
 MOST_VALUES = 100_000
@@ -77,11 +78,7 @@ def read_yaml(path: str | Path, flag: str) -> Any:
         UserError: the file cannot be read, is not YAML, or is more than a settings file should be.
     """
     where = f"{flag} {path}"
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or "not UTF-8 text"
-        raise UserError(f"{where}: cannot be read ({reason}); check the path") from error
+    text = read_small_text(path, where)
     try:
         value = yaml.load(text, _Loader)
     except yaml.YAMLError as error:

@@ -27,6 +27,14 @@ def test_an_unknown_command_is_refused(unveil):
     assert "no command 'trian'; choose one of demo, train" in err
 
 
+@pytest.mark.parametrize("words", [("--prompt", "\udcff"), ("--output_file=\udcfe",)])
+def test_a_word_that_is_no_text_is_refused(unveil, words):
+    code, _, err = unveil("generate", *words)
+    assert code == 2
+    assert err.count("\n") == 1
+    assert "is not UTF-8 text" in err
+
+
 def test_bad_input_ends_the_process_with_code_two_and_one_line():
     words = [sys.executable, "-m", "unveil.cli.main", "train", "--beta", "much"]
     done = subprocess.run(words, capture_output=True, text=True, check=False)

@@ -49,11 +49,11 @@ def test_lists_are_ordered_by_the_range_of_their_relevance_or_by_a_column():
 @pytest.mark.parametrize(
     ("by", "stages", "message"),
     [
-        ("gap", 0, "--stages 0: at least 1 is needed"),
-        ("gap", 4, "--stages 4: there are only 3 rows"),
-        ("gap", 3, "--curriculum gap: is 1 in every row, so that there is no order.*score_chosen"),
-        ("hardness", 3, "--curriculum hardness: there is no such column; use gap, or one of"),
-        ("prompt", 3, "--curriculum prompt: the column does not hold one number per row"),
+        ("gap", 0, "--curriculum_stages 0: at least 1 is needed"),
+        ("gap", 4, "--curriculum_stages 4: there are only 3 rows"),
+        ("gap", 3, "curriculum by gap: is 1 in every row, so that there is no order.*score_chosen"),
+        ("hardness", 3, "curriculum by hardness: there is no such column; use gap, or one of"),
+        ("prompt", 3, "curriculum by prompt: the column does not hold one number per row"),
     ],
 )
 def test_an_order_that_does_not_exist_is_refused(by, stages, message):

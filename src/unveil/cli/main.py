@@ -66,6 +66,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     if command not in COMMANDS:
         print(f"unveil: error: no command {command!r}; choose one of {', '.join(COMMANDS)}", file=sys.stderr)
         return 2
+    broken = next((word for word in arguments if not _is_text(word)), None)
+    if broken is not None:
+        print(f"unveil {command}: error: {broken!a}: is not UTF-8 text; write it anew", file=sys.stderr)
+        return 2
     _quiet_libraries()
     keep_freed_memory()
     _print_in_any_encoding()
@@ -121,6 +125,11 @@ def _print_in_any_encoding() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+
+
+def _is_text(word: str) -> bool:
+    """Whether a word of the command line can be written to a file: bytes that are no text come as surrogates."""
+    return not any("\ud800" <= character <= "\udfff" for character in word)
 
 
 def _quiet_libraries() -> None:

@@ -18,9 +18,9 @@ def curriculum(dataset: Dataset, by: str = "gap", stages: int = 3) -> list[Datas
     per prompt. Works before and after tokenising. Raises `UserError` if all are equally hard or too few.
     """
     if isinstance(stages, bool) or stages < 1:
-        raise UserError(f"--stages {stages}: at least 1 is needed")
+        raise UserError(f"--curriculum_stages {stages}: at least 1 is needed")
     if stages > len(dataset):
-        raise UserError(f"--stages {stages}: there are only {len(dataset)} rows; give at most that many")
+        raise UserError(f"--curriculum_stages {stages}: there are only {len(dataset)} rows; give at most that many")
     gaps = _gaps(dataset, by)
     if (bad := np.flatnonzero(~np.isfinite(gaps))).size:
         raise UserError(
@@ -29,7 +29,7 @@ def curriculum(dataset: Dataset, by: str = "gap", stages: int = 3) -> list[Datas
         )
     if stages > 1 and (gaps == gaps[0]).all():
         raise UserError(
-            f"--curriculum {by}: is {gaps[0]:g} in every row, so that there is no order from easy to hard; give "
+            f"curriculum by {by}: is {gaps[0]:g} in every row, so that there is no order from easy to hard; give "
             "graded data (completions with scores, or score_chosen and score_rejected), or another column"
         )
     order = np.argsort(-gaps, kind="stable")
@@ -41,12 +41,12 @@ def _gaps(dataset: Dataset, by: str) -> np.ndarray:
     if by in names:
         values = dataset.with_format(None)[by][:]
         if not all(isinstance(value, int | float) for value in values):
-            raise UserError(f"--curriculum {by}: the column does not hold one number per row; give one that does")
+            raise UserError(f"curriculum by {by}: the column does not hold one number per row; give one that does")
         return np.array(values, dtype=np.float64)
     if by != "gap":
-        raise UserError(f"--curriculum {by}: there is no such column; use gap, or one of {', '.join(names)}")
+        raise UserError(f"curriculum by {by}: there is no such column; use gap, or one of {', '.join(names)}")
     if "relevance" not in names:
-        raise UserError("--curriculum gap: needs pairs or lists; make them with unveil.data.pair_rows or list_rows")
+        raise UserError("--curriculum_stages: needs pairs or lists; make them with unveil.data.pair_rows or list_rows")
     if "score" in names and all(len(scores) == 2 for scores in dataset["score"]):
         return np.array([first - second for first, second in dataset["score"]])
     return np.array([max(values) - min(values) for values in dataset["relevance"]])

@@ -9,6 +9,7 @@ from unveil.errors import UserError
 from unveil.judging.columns import value_of
 from unveil.judging.json_in_text import json_values
 from unveil.judging.verifier import Check, VerifierJudge
+from unveil.small_files import read_small_text
 
 SCHEMAS = ("schema", "json_schema")
 _FENCE = re.compile(r"```(?:json)?[ \t]*+(?=\n)|```", re.IGNORECASE)
@@ -95,9 +96,8 @@ def _last_fenced(text: str) -> list[str]:
 
 
 def _read(path: str) -> Any:
+    text = read_small_text(path, f"--judge json_schema:{path}")
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"--judge json_schema:{path}: cannot be read ({error.strerror}); check the path") from error
-    except ValueError as error:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
         raise UserError(f"--judge json_schema:{path}: is not JSON ({error}); correct it") from error

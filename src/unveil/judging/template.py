@@ -9,11 +9,11 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
-from pathlib import Path
 from typing import Any
 
 from unveil.errors import UserError
 from unveil.judging.whole_text import whole_text
+from unveil.small_files import read_small_text
 
 NEEDED = ("prompt", "answer_a", "answer_b")
 _PLACEHOLDER = re.compile(r"\{\{\s*([A-Za-z_][\w.-]*)\s*\}\}")
@@ -89,8 +89,4 @@ def read_template(path: str, flag: str = "--judge_template") -> Template:
     Raises:
         UserError: the file cannot be read, or lacks a placeholder.
     """
-    try:
-        return Template(Path(path).read_text(encoding="utf-8"), f"{flag} {path}")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "not UTF-8 text"
-        raise UserError(f"{flag} {path}: cannot be read ({reason}); check the path") from error
+    return Template(read_small_text(path, f"{flag} {path}"), f"{flag} {path}")

@@ -11,6 +11,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from unveil.errors import UserError
 from unveil.models.denoiser import Denoiser
+from unveil.small_files import read_small_text
 
 
 def settle_mask_token(
@@ -37,11 +38,7 @@ def read_chat_template(given: str, flag: str = "--chat_template_path ") -> str:
     """The text of a Jinja file, or of the chat_template.jinja in a folder. Raises `UserError` if it cannot be read."""
     path = Path(given)
     file = path / "chat_template.jinja" if path.is_dir() else path
-    try:
-        return file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "not UTF-8 text"
-        raise UserError(f"{flag}{path}: cannot be read ({reason}); give a Jinja file") from error
+    return read_small_text(file, f"{flag}{path}", "give a Jinja file")
 
 
 def device_named(name: str | None) -> torch.device:
