@@ -11,6 +11,7 @@ from unveil.data import (
     graded_rows,
     graded_to_thumbs,
     list_rows,
+    lists_to_liked,
     lists_to_pairs,
     lists_to_thumbs,
     pair_rows,
@@ -192,3 +193,36 @@ def test_items_of_one_answer_are_no_thumbs():
     lists = list_rows(Dataset.from_list([row]), "f")
     with pytest.raises(UserError, match=r"f: the candidates are spans of one answer.*--objective irpo"):
         lists_to_thumbs(lists, "f", 0.5)
+
+
+@quick
+@given(st.lists(SCORES, min_size=1, max_size=3), st.sampled_from([-0.5, 0.0, 1.5]))
+@pytest.mark.filterwarnings("ignore::unveil.errors.UserInputWarning")
+def test_a_threshold_makes_liked_and_disliked_answers_of_the_lists_that_have_both(scores, threshold):
+    expected = {}
+    for row, one in enumerate(scores):
+        kept = {1000 * row + k: float(s > threshold) for k, s in enumerate(one) if s != threshold}
+        if len(set(kept.values())) == 2:
+            expected |= kept
+    if not expected:
+        with pytest.raises(UserError, match="nothing is left to learn from"):
+            lists_to_liked(graded_lists(*scores), "f", threshold)
+        return
+    found = lists_to_liked(graded_lists(*scores), "f", threshold)
+    said = {name: v for row in found for name, v in zip(row["response_ids"], row["relevance"])}
+    assert said == expected
+    assert found["example_id"][:] == [ids[0] for ids in found["response_ids"]]
+
+
+def test_what_is_left_out_around_a_threshold_is_counted_and_the_rest_keeps_its_columns():
+    row = {"prompt": "p", "completions": ["a", "b", "c"], "scores": [1, 5, 3], "rank": [1, 3, 2], "weight": 0.5}
+    lists = list_rows(Dataset.from_list([row, row | {"prompt": "q", "scores": [4, 5, 6]}]), "f")
+    with pytest.warns(
+        UserInputWarning,
+        match=r"1 answers lie exactly at --threshold 3 \(example_id 2\) and 1 of 2 lists have no liked or no disliked",
+    ):
+        liked = lists_to_liked(lists, "f", 3)
+    assert list(liked) == [
+        {"example_id": 0, "prompt": "p", "completions": ["a", "b"], "relevance": [0.0, 1.0], "response_ids": [0, 1],
+         "rank": [1, 2], "weight": 0.5}
+    ]  # fmt: skip

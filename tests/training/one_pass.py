@@ -137,12 +137,13 @@ class OnePass:
     def position_weights(self, prompt: int, candidate: int, wanted: PositionWeights | None) -> Tensor:
         """a_i of an answer's tokens."""
         row, length = self.rows[prompt], self.responses[prompt][candidate].length
+        found = torch.ones(length, dtype=torch.float64)
         if wanted is not None and wanted.kind == "ld":
             shared = min(one.length for one in self.responses[prompt])
-            return torch.tensor([1.0 if i < shared else wanted.alpha for i in range(length)], dtype=torch.float64)
+            found = torch.tensor([1.0 if i < shared else wanted.alpha for i in range(length)], dtype=torch.float64)
         if "position_weights" in row:
-            return torch.tensor(row["position_weights"][candidate], dtype=torch.float64)
-        return torch.ones(length, dtype=torch.float64)
+            found = found * torch.tensor(row["position_weights"][candidate], dtype=torch.float64)
+        return found
 
     def filled(self, values: Sequence[Sequence[Tensor]]) -> Tensor:
         """`[P, K]` (or `[D, P, K]`), filled up with zeros."""

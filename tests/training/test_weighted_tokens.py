@@ -63,6 +63,17 @@ def test_weights_of_the_data_count_under_any_objective(models, trainer_of):
     assert relative_gap(step.grads, case.gradient(loss)) < 1e-10
 
 
+def test_the_weights_of_ld_dpo_and_those_of_the_data_multiply(models, trainer_of):
+    data = make_groups(3, parts="steps")
+    case = OnePass(*models, data)
+    loss = case.loss_of(ld_dpo(alpha=0.25))
+    step = first_step(trainer_of, *models, data, objective="ld_dpo", objective_args=["alpha=0.25"], num_draws=3)
+    assert step.loss == pytest.approx(loss.item(), rel=1e-6)
+    assert relative_gap(step.grads, case.gradient(loss)) < 1e-10
+    unweighted = first_step(trainer_of, *models, make_groups(3), objective="ld_dpo", objective_args=["alpha=0.25"])
+    assert step.loss != unweighted.loss
+
+
 def combined(combiner, wanted=None):
     """`sum_k sum_i w_k[i] log p_i` with the weights of `token_weights`."""
 

@@ -27,6 +27,11 @@ from unveil.errors import UserError
 from unveil.models import Denoiser
 from unveil.objectives import Objective
 from unveil.training import PreferenceConfig, PreferenceTrainer, objective_of, refuse_batches_of_one, tokenize
+from unveil.training.feedback_checks import (
+    refuse_missing_columns,
+    refuse_what_teaches_nothing,
+    tell_of_idle_columns,
+)
 from unveil.training.preference_metrics import kto_term
 
 DESCRIPTION = """Align a masked diffusion language model from thumbs up and down (prompt, completion, label), pairs
@@ -186,8 +191,14 @@ def _feedback(
         objective=args.objective,
         column_map=script.columns(),
         allow_one_label=args.allow_one_label or held_out,
+        liked=objective.splits_at_zero,
         **choices,
     )
+    refuse_missing_columns(objective, args.objective, rows.column_names, name)
+    if not held_out:
+        renamed = given.rename_columns(script.columns() or {})
+        tell_of_idle_columns(objective, args.objective, renamed, args.curriculum_stages > 0, name)
+        refuse_what_teaches_nothing(objective, args.objective, rows, name)
     if objective.shape == "unpaired" and shape_of(given.rename_columns(script.columns() or {}), name) == "pairs":
         tell(args, f"{name}: {len(rows) // 2} pairs are taken apart into {len(rows)} thumbs")
     return rows

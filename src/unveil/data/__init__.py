@@ -17,6 +17,7 @@ from unveil.data.balance import ClassBalance, class_balance, subsample
 from unveil.data.conversions import (
     Pairing,
     graded_to_thumbs,
+    lists_to_liked,
     lists_to_pairs,
     lists_to_thumbs,
     pairs_to_thumbs,
@@ -55,6 +56,7 @@ __all__ = [
     "group_balance",
     "ld_weights",
     "list_rows",
+    "lists_to_liked",
     "lists_to_pairs",
     "lists_to_thumbs",
     "load_rows",

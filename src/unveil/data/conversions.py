@@ -9,6 +9,7 @@ nothing is left, a `UserError` says why.
     lists_to_pairs     `best_worst`: one pair; `best_vs_rest`: up to K - 1; `all`: up to K (K - 1) / 2
     lists_to_thumbs    above the threshold = up, below = down, equal = a tie
     graded_to_thumbs   the same for single answers
+    lists_to_liked     the same within lists: relevance 1 and 0
 """
 
 from collections.abc import Callable, Iterable
@@ -158,6 +159,53 @@ def graded_to_thumbs(graded: Dataset, source: str, threshold: float) -> Dataset:
     return _thumbs_around(threshold, rows, _thumb_columns(graded), source)
 
 
+def lists_to_liked(lists: Dataset, source: str, threshold: float) -> Dataset:
+    """Rows of `list_rows` with relevance 1 above `threshold` and 0 below it.
+
+    Answers exactly at it are left out, and lists that then have no liked or no disliked answer.
+    """
+    _check_threshold(threshold, source)
+    kept: list[Row] = []
+    tied, one_kind = [], []
+    for row in _rows(lists):
+        places = [place for place, value in enumerate(row["relevance"]) if value != threshold]
+        tied += [row[RESPONSE_IDS][place] for place in range(len(row["relevance"])) if place not in places]
+        liked = [float(row["relevance"][place] > threshold) for place in places]
+        if len(set(liked)) < 2:
+            one_kind.append(row[EXAMPLE_ID])
+        else:
+            kept.append({**_candidates(row, places), "relevance": liked})
+    reasons = []
+    if tied:
+        reasons.append(_at_threshold(tied, threshold))
+    if one_kind:
+        reasons.append(
+            f"{len(one_kind)} of {len(lists)} lists have no liked or no disliked answer around --threshold "
+            f"{threshold:g} ({EXAMPLE_ID} {_named(one_kind)})"
+        )
+    return _settle(kept, group_columns(lists.column_names), reasons, source)
+
+
+def _candidates(row: Row, places: list[int]) -> Row:
+    """The list with the candidates at `places` only, ranks counted anew."""
+    found = dict(row)
+    for name in ("completions", RESPONSE_IDS, *PER_CANDIDATE):
+        if name in found:
+            found[name] = [found[name][place] for place in places]
+    if "rank" in found:
+        found["rank"] = [1 + sum(other < rank for other in found["rank"]) for rank in found["rank"]]
+    return {**found, EXAMPLE_ID: found[RESPONSE_IDS][0]}
+
+
+def _at_threshold(tied: list[int], threshold: float) -> str:
+    return f"{len(tied)} answers lie exactly at --threshold {threshold:g} ({EXAMPLE_ID} {_named(tied)})"
+
+
+def _check_threshold(threshold: float, source: str) -> None:
+    if not np.isfinite(threshold):
+        raise UserError(f"{source}: --threshold {threshold}: must be a finite number; correct it")
+
+
 def _thumb_columns(rows: Dataset) -> tuple[str, ...]:
     return (EXAMPLE_ID, *UNPAIRED, *(name for name in rows.column_names if name == WEIGHT))
 
@@ -165,16 +213,14 @@ def _thumb_columns(rows: Dataset) -> tuple[str, ...]:
 def _thumbs_around(
     threshold: float, rows: Iterable[tuple[Row, float]], columns: tuple[str, ...], source: str
 ) -> Dataset:
-    if not np.isfinite(threshold):
-        raise UserError(f"{source}: --threshold {threshold}: must be a finite number; correct it")
+    _check_threshold(threshold, source)
     thumbs, tied = [], []
     for row, value in rows:
         if value == threshold:
             tied.append(row[EXAMPLE_ID])
         else:
             thumbs.append({**row, "label": value > threshold})
-    reason = f"{len(tied)} answers lie exactly at --threshold {threshold:g} ({EXAMPLE_ID} {_named(tied)})"
-    return _settle(thumbs, columns, [reason] if tied else [], source)
+    return _settle(thumbs, columns, [_at_threshold(tied, threshold)] if tied else [], source)
 
 
 def _best_worst(relevance: list[float]) -> tuple[Places, int]:
@@ -207,12 +253,7 @@ def _pick(row: Row, better: int, worse: int, graded: bool) -> Row:
     pair = dict(row)
     if graded:
         pair = {"gap": relevance[0] - relevance[1], "score": row["relevance"], **pair}
-    for name in ("completions", RESPONSE_IDS, *PER_CANDIDATE):
-        if name in pair:
-            pair[name] = [pair[name][better], pair[name][worse]]
-    if "rank" in pair:
-        pair["rank"] = [1, 2] if pair["rank"][0] < pair["rank"][1] else [2, 1]
-    return {**pair, "relevance": [1.0, 0.0], EXAMPLE_ID: pair[RESPONSE_IDS][0]}
+    return {**_candidates(pair, [better, worse]), "relevance": [1.0, 0.0]}
 
 
 def _thumb(row: Row, place: int, label: bool | None) -> Row:

@@ -6,7 +6,8 @@
     lists, graded     --threshold           --pairing (lists of two: as it is)   as it is, by prompt
     spans             refused               --pairing                            as it is
 
-Lists whose numbers are all 0 and 1 are thumbs already and need no threshold.
+Lists whose numbers are all 0 and 1 are thumbs already and need no threshold. Objectives that set liked against
+disliked answers of a list (DisCO) need such lists, and --threshold makes them.
 """
 
 import warnings
@@ -21,6 +22,7 @@ from unveil.data.conversions import (
     PAIRINGS,
     Pairing,
     graded_to_thumbs,
+    lists_to_liked,
     lists_to_pairs,
     lists_to_thumbs,
     thumbs_to_pairs,
@@ -52,12 +54,13 @@ def to_shape(
     column_map: Mapping[str, str] | None = None,
     on_bad_rows: OnBadRows = "error",
     allow_one_label: bool = False,
+    liked: bool = False,
 ) -> Dataset:
     """Rows for an objective: those of `unpaired_rows`, `pair_rows` or `list_rows`, as `wanted` (`Objective.shape`).
 
-    Rows of weight 0 are left out, with a warning. `objective` is named in messages. Raises `UserError` where a choice
-    is missing that only the user can make (`pairing`, `threshold`), where one is given that has no effect, and where
-    the data cannot serve.
+    `liked` says that answers of lists are liked or not, so that grades need a `threshold`. Rows of weight 0 are left
+    out, with a warning. `objective` is named in messages. Raises `UserError` where a choice is missing that only the
+    user can make (`pairing`, `threshold`), where one is given that has no effect, and where the data cannot serve.
     """
     if wanted not in WANTED:
         raise ValueError(f"wanted is {wanted!r}, not one of {', '.join(WANTED)}")
@@ -65,10 +68,15 @@ def to_shape(
     shape = shape_of(dataset, source)
     needs = f"--objective {objective} needs {_NOUN[wanted]}" if objective else f"{_NOUN[wanted]} are needed"
     mismatch = f"{source}: holds {call(shape)}, but {needs}"
-    _refuse_idle("--threshold", threshold, wanted == "unpaired" and shape in ("lists", "graded"), source, shape, wanted)
+    cut = shape in ("lists", "graded") and (wanted == "unpaired" or (liked and wanted == "lists"))
+    _refuse_idle("--threshold", threshold, cut, source, shape, wanted)
     _refuse_idle("--pairing", pairing, wanted == "pairs" and shape != "pairs", source, shape, wanted)
     if wanted == "lists":
-        return without_weightless(list_rows(dataset, source, on_bad_rows=on_bad_rows), source)
+        rows = list_rows(dataset, source, on_bad_rows=on_bad_rows)
+        if cut:
+            mismatch = f"{source}: holds {call(shape)}, but --objective {objective} needs liked and disliked answers"
+            rows = _liked(rows, source, threshold, mismatch)
+        return without_weightless(rows, source)
     if wanted == "pairs":
         return without_weightless(_pairs(dataset, shape, source, pairing, on_bad_rows, mismatch), source)
     if shape in ("lists", "graded", "spans"):
@@ -109,14 +117,26 @@ def _thumbs(
     else:
         rows = list_rows(dataset, source, on_bad_rows=on_bad_rows)
         values = {value for relevance in rows["relevance"] for value in relevance}
-    if threshold is None:
-        if not values <= {0.0, 1.0}:
-            raise UserError(
-                f"{mismatch}; --threshold NUMBER makes answers above it thumbs up and answers below it thumbs down "
-                f"(the scores go from {min(values):g} to {max(values):g})"
-            )
-        threshold = 0.5
+    threshold = _threshold(values, threshold, mismatch)
     return (graded_to_thumbs if shape == "graded" else lists_to_thumbs)(rows, source, threshold)
+
+
+def _liked(rows: Dataset, source: str, threshold: float | None, mismatch: str) -> Dataset:
+    values = {value for relevance in rows["relevance"] for value in relevance}
+    cut = _threshold(values, threshold, mismatch)
+    return rows if threshold is None else lists_to_liked(rows, source, cut)
+
+
+def _threshold(values: set[float], threshold: float | None, mismatch: str) -> float:
+    """The threshold given, or that of data which need none."""
+    if threshold is not None:
+        return threshold
+    if not values <= {0.0, 1.0}:
+        raise UserError(
+            f"{mismatch}; --threshold NUMBER makes answers above it thumbs up and answers below it thumbs down "
+            f"(the scores go from {min(values):g} to {max(values):g})"
+        )
+    return 0.5
 
 
 def _refuse_idle(flag: str, value: object, used: bool, source: str, shape: Shape, wanted: str) -> None:

@@ -14,6 +14,13 @@ class Algebra:
     """Sums and multiples, and the answers of an objective without state: the base of all objectives."""
 
     position_weights: PositionWeights | None = None
+    splits_at_zero = False
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """`relevance`, and the weights of tokens where these are the data's to give."""
+        wanted = self.position_weights
+        return ("relevance",) if wanted is None or wanted.kind == "ld" else ("relevance", "position_weights")
 
     @property
     def per_draw(self) -> bool:
@@ -57,6 +64,14 @@ class WeightedSum(Algebra):
     @property
     def needs_reference(self) -> bool:
         return any(term.needs_reference for _, term in self.terms)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(name for _, term in self.terms for name in term.columns))
+
+    @property
+    def splits_at_zero(self) -> bool:  # type: ignore[override]
+        return any(term.splits_at_zero for _, term in self.terms)
 
     @property
     def per_draw(self) -> bool:

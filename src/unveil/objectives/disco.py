@@ -29,6 +29,8 @@ class Contrast(Algebra):
     tau: float = 10.0
     shape: Shape = "lists"
 
+    splits_at_zero = True
+
     @property
     def needs_reference(self) -> bool:
         return self.reward.needs_reference

@@ -123,6 +123,17 @@ class Objective(Protocol):
         ...
 
     @property
+    def columns(self) -> tuple[str, ...]:
+        """What the feedback must hold: `relevance`, and of `rank`, `score`, `position_weights` what it cannot do
+        without."""
+        ...
+
+    @property
+    def splits_at_zero(self) -> bool:
+        """Whether an answer counts as liked where its relevance is above 0, so that grades have to be cut there."""
+        ...
+
+    @property
     def shape(self) -> Shape:
         """The data it takes."""
         ...

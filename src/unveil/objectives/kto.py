@@ -33,6 +33,7 @@ class KTO(Algebra):
     baseline: Baseline = "batch"
     shape: Shape = "unpaired"
 
+    splits_at_zero = True
     needs_reference = True
 
     def __post_init__(self) -> None:

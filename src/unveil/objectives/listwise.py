@@ -117,6 +117,10 @@ class InContext(Algebra):
     def needs_reference(self) -> bool:
         return self.reward.needs_reference
 
+    @property
+    def columns(self) -> tuple[str, ...]:
+        return ("relevance", "rank", *super().columns[1:])
+
     def __call__(self, likelihoods: Likelihoods, feedback: Feedback) -> Tensor:
         likelihoods, feedback = neutral(likelihoods, feedback)
         if feedback.rank is None:

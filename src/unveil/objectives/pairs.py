@@ -154,3 +154,7 @@ class SoftPreference:
     def __call__(self, feedback: Feedback, reward: Tensor) -> Tensor:
         factor = self.gamma * torch.tanh(differences(scores(feedback, "soft_dpo")) / (2 * self.temperature))
         return factor if self.trust == "scorer" else factor.clamp(min=0)
+
+
+SCORED = (MarginAdaptive, DifficultyGap, SoftPreference)
+"""The slots that read a separate scorer's numbers."""

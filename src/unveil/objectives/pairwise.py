@@ -17,7 +17,7 @@ from torch import Tensor
 from unveil.objectives.algebra import Algebra
 from unveil.objectives.interface import Feedback, Likelihoods, Reward, Shape, neutral
 from unveil.objectives.links import Hard, Link, Logistic, Target
-from unveil.objectives.pairs import Pairs, PairSlot
+from unveil.objectives.pairs import SCORED, Pairs, PairSlot
 from unveil.objectives.position_weights import PositionWeights
 
 
@@ -49,6 +49,12 @@ class Pairwise(Algebra):
     @property
     def needs_reference(self) -> bool:
         return self.reward.needs_reference
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        scored = isinstance(self.weight, SCORED) or isinstance(self.strength, SCORED)
+        given = super().columns
+        return (*given[:1], "score", *given[1:]) if scored else given
 
     def __call__(self, likelihoods: Likelihoods, feedback: Feedback) -> Tensor:
         likelihoods, feedback = neutral(likelihoods, feedback)

@@ -53,6 +53,14 @@ class _PerDraw(Algebra):
         return self.objective.needs_reference
 
     @property
+    def columns(self) -> tuple[str, ...]:
+        return self.objective.columns
+
+    @property
+    def splits_at_zero(self) -> bool:  # type: ignore[override]
+        return self.objective.splits_at_zero
+
+    @property
     def shape(self) -> Shape:
         return self.objective.shape
 

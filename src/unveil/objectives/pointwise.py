@@ -35,6 +35,8 @@ class Pointwise(Algebra):
     shift: float = 0.0
     shape: Shape = "unpaired"
 
+    splits_at_zero = True
+
     @property
     def needs_reference(self) -> bool:
         return self.reward.needs_reference

@@ -20,8 +20,7 @@ class Recipe:
     """One row of the table.
 
     `make` has typed keyword parameters with the published defaults; its docstring is the reference text. `shape` and
-    `needs_reference` are those of `make()` (DisCO without its penalty needs no reference). `columns` names what the
-    feedback must hold.
+    `needs_reference` are those of `make()` (DisCO without its penalty needs no reference).
     """
 
     name: str
@@ -30,7 +29,11 @@ class Recipe:
     needs_reference: bool
     paper: str
     summary: str
-    columns: tuple[str, ...] = ("relevance",)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """What the feedback must hold; data without it are refused before training."""
+        return self.make().columns
 
     @property
     def defaults(self) -> dict[str, Any]:
@@ -47,9 +50,6 @@ class Recipe:
         """Whether the surrogates must come with their axis of draws."""
         return self.make().per_draw
 
-
-_SCORED = ("relevance", "score")
-_STEPS = ("relevance", "position_weights")
 
 _TABLE: tuple[Recipe, ...] = (
     Recipe("kto", kto, "unpaired", True, "2510.23658", "sigmoid of margins around the batch mean, from thumbs"),
@@ -75,21 +75,13 @@ _TABLE: tuple[Recipe, ...] = (
     Recipe("discopop", pairs.discopop, "pairs", True, "2406.08414", "discovered blend of logistic and exponential"),
     Recipe("asft", free.asft, "unpaired", False, "2409.10571", "SFT plus absolute log-odds of each answer"),
     Recipe("ld_dpo", pairs.ld_dpo, "pairs", True, "2409.06411", "DPO with the longer answer's tail weighted down"),
-    Recipe("madpo", adaptive.madpo, "pairs", True, "2510.05342", "DPO weighted by a reward model's margin", _SCORED),
+    Recipe("madpo", adaptive.madpo, "pairs", True, "2510.05342", "DPO weighted by a reward model's margin"),
     Recipe("beta_dpo", adaptive.beta_dpo, "pairs", True, "2407.08639", "DPO with batch-wise beta and a filter"),
-    Recipe("da_dpo", adaptive.da_dpo, "pairs", True, "2601.00623", "DPO with beta by difficulty", _SCORED),
-    Recipe("soft_dpo", adaptive.soft_dpo, "pairs", True, "2506.02698", "SmPO: DPO with soft labels", _SCORED),
+    Recipe("da_dpo", adaptive.da_dpo, "pairs", True, "2601.00623", "DPO with beta by difficulty"),
+    Recipe("soft_dpo", adaptive.soft_dpo, "pairs", True, "2506.02698", "SmPO: DPO with soft labels"),
     Recipe("adpo", lists.adpo, "lists", True, "2510.18913", "KL to a softmax of rewards, anchored"),
-    Recipe(
-        "irpo",
-        lists.irpo,
-        "lists",
-        True,
-        "2504.15477",
-        "ranks the items of one shown answer",
-        ("relevance", "rank", "position_weights"),
-    ),
-    Recipe("tree_po", lists.tree_po, "lists", True, "2410.12854", "LambdaLoss on weighted reasoning steps", _STEPS),
+    Recipe("irpo", lists.irpo, "lists", True, "2504.15477", "ranks the items of one shown answer"),
+    Recipe("tree_po", lists.tree_po, "lists", True, "2410.12854", "LambdaLoss on weighted reasoning steps"),
     Recipe("rankdpo", lists.rankdpo, "lists", True, "2410.18013", "all pairs, weighted by what a swap costs in DCG"),
     Recipe("plackett_luce", lists.plackett_luce, "lists", True, "2305.18290", "likelihood of a whole ranking"),
     Recipe("lipo", lists.lipo, "lists", True, "2402.01878", "RankDPO with ranks by current rewards"),

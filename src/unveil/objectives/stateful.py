@@ -35,6 +35,7 @@ class BCO(Algebra):
     state: State | None = None
     shape: Shape = "unpaired"
 
+    splits_at_zero = True
     needs_reference = True
 
     @property

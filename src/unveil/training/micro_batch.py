@@ -123,10 +123,13 @@ def responses_of(row: dict[str, Any]) -> list[Response]:
 def position_weights_of(
     row: dict[str, Any], responses: Sequence[Response], wanted: PositionWeights | None
 ) -> list[Any] | None:
-    """Weights of the scored tokens of each answer (`[L]` each), or None: all 1."""
-    if wanted is not None and wanted.kind == "ld":
-        return list(ld_weights([response.length for response in responses], wanted.alpha))
-    return row.get("position_weights")
+    """Weights of the scored tokens of each answer (`[L]` each), or None: all 1. Those of the data and of the lengths
+    multiply."""
+    given = row.get("position_weights")
+    if wanted is None or wanted.kind != "ld":
+        return given
+    by_length = ld_weights([response.length for response in responses], wanted.alpha)
+    return by_length if given is None else [np.asarray(mine) * theirs for mine, theirs in zip(given, by_length)]
 
 
 def token_weights_of(

@@ -15,6 +15,7 @@ from unveil.objectives import Objective, cross_fitted_weights, total_loss, weigh
 from unveil.training.cache_keys import epochs_of
 from unveil.training.cached_reference import reference_from_cache
 from unveil.training.config import PreferenceConfig
+from unveil.training.feedback_checks import refuse_missing_columns, refuse_what_teaches_nothing
 from unveil.training.first_pass import (
     FirstPass,
     refuse_unequal_shares,
@@ -101,6 +102,9 @@ class PreferenceTrainer(SurrogateTrainer):
         refuse_values_of_other_prompts(self.objective, args)
         columns = train_dataset.column_names if train_dataset is not None else []
         refuse_what_only_linear_surrogates_have(self.objective, args, columns)
+        for given, what in ((train_dataset, "train_dataset"), (eval_dataset, "eval_dataset")):
+            for part in given.values() if isinstance(given, dict) else [given] if given is not None else []:
+                refuse_missing_columns(self.objective, args.objective, part.column_names, what)
         stages: list[int] = []
         if args.curriculum_stages and train_dataset is not None:
             train_dataset, stages = staged(train_dataset, args)
@@ -148,7 +152,9 @@ class PreferenceTrainer(SurrogateTrainer):
     def before_training(self) -> None:
         """With `precompute_ref_log_probs` the reference is scored first and then let go."""
         if self.train_dataset is not None:
-            refuse_batches_of_one(self.objective, self.args, len(self.train_dataset))  # type: ignore[arg-type]
+            rows: Any = self.train_dataset
+            refuse_batches_of_one(self.objective, self.args, len(rows))
+            refuse_what_teaches_nothing(self.objective, self.args.objective, rows, "train_dataset")
         super().before_training()
         if self.args.precompute_ref_log_probs and self.reference is not None:
             self.reference = self._cached(self.reference)

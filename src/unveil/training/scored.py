@@ -83,8 +83,11 @@ class Batch:
         lead = self.array([r.lead if r.best else 0.0 for r in records])
         if leads and bool(lead.any()):
             policy = policy - lead
-        given = [r.mismatched for r in records if r.mismatched is not None]
-        mismatched = torch.tensor(given, dtype=torch.float64) if given else None
+        given = [r for r in records if r.mismatched is not None]
+        mismatched = torch.tensor([r.mismatched for r in given], dtype=torch.float64) if given else None
+        if mismatched is not None and any(r.weight != 1.0 for r in given):
+            counts = torch.tensor([r.weight for r in given], dtype=torch.float64)
+            mismatched = (counts * mismatched).sum(dim=0, keepdim=True) / counts.sum().clamp(min=1e-300)
         if per_draw and mismatched is not None:
             mismatched = mismatched.expand(len(policy), -1)  # no draw of theirs is told apart
         return Likelihoods(

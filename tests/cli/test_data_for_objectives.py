@@ -1,0 +1,52 @@
+"""What an objective needs of the data is looked at before a model is read; what it cannot use is told once."""
+
+import pytest
+from command_files import write_rows
+
+LISTS = [{"prompt": f"p{i}", "completions": [" a b", " c", " d e f"], "scores": [5, 3, 1]} for i in range(4)]
+PAIRS = [{"prompt": f"p{i}", "chosen": " a b", "rejected": " c"} for i in range(4)]
+
+
+@pytest.fixture
+def on(train, tmp_path):
+    """`on(rows, "--objective", ...)`: a run on these rows."""
+
+    def run(rows, *words):
+        return train("--dataset_name", write_rows(tmp_path / "given.jsonl", rows), *words)
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("name", "rows", "told"),
+    [
+        ("disco", LISTS, "--objective disco needs liked and disliked answers; --threshold NUMBER makes answers above"),
+        ("tree_po", LISTS, "--objective tree_po needs weights of the steps of every answer, and there is no column"),
+        ("irpo", LISTS, "--objective irpo needs the place where every item was shown, and there is no column rank"),
+        ("irpo", [row | {"rank": [1, 2, 3]} for row in LISTS], "there is no column spans; add spans"),
+        ("madpo", PAIRS, "needs a scorer's number for every answer, and there is no column score; add score_chosen"),
+        ("rankdpo", [row | {"scores": [60, 2, 1]} for row in LISTS], "rescale the scores"),
+    ],
+)
+def test_data_that_lack_what_an_objective_needs_are_refused_before_the_model_is_read(on, tmp_path, name, rows, told):
+    code, _, err = on(rows, "--objective", name, "--model_name_or_path", tmp_path / "nowhere")
+    assert code == 2
+    assert told in err
+    assert err.count("\n") == 1
+
+
+@pytest.mark.filterwarnings("default::unveil.errors.UserInputWarning")
+def test_disco_learns_from_grades_around_a_threshold(on, tmp_path):
+    code, out, err = on(LISTS, "--objective", "disco", "--threshold", 3)
+    assert code == 0
+    assert "4 answers lie exactly at --threshold 3" in err
+    assert "4 pairs" in out
+
+
+@pytest.mark.filterwarnings("default::unveil.errors.UserInputWarning")
+def test_columns_without_use_are_told_in_one_line(on):
+    rows = [row | {"score_chosen": 2.0, "score_rejected": 1.0} for row in PAIRS]
+    code, _, err = on(rows, "--objective", "dpo")
+    assert code == 0
+    assert err.count("does not read the columns score_chosen, score_rejected: without effect") == 1
+    assert err.count("\n") == 1
