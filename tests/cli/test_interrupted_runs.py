@@ -1,5 +1,8 @@
 """A run that stops early, by itself or by a kill, keeps what is good and can be gone on with, bit for bit."""
 
+import json
+import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -32,6 +35,37 @@ def assert_same_end(one: Path, other: Path) -> None:
     assert metrics(one) == metrics(other)
 
 
+@pytest.fixture
+def ctrl_c_counts():
+    """A background job inherits that SIGINT is ignored, and so would what it starts."""
+    inherited = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, inherited)
+
+
+@pytest.fixture
+def signalled(train, monkeypatch, ctrl_c_counts):
+    """`signalled(5, SIGINT)("--beta", 1)`: `unveil train` that gets a signal within the step after the fifth one."""
+
+    def prepare(step: int, *numbers: int):
+        original = SurrogateTrainer.training_step
+
+        def pressed(self, *args, **kwargs):
+            if self.state.global_step == step:
+                for number in numbers:
+                    os.kill(os.getpid(), number)
+            return original(self, *args, **kwargs)
+
+        def run(*words):
+            with monkeypatch.context() as patch:
+                patch.setattr(SurrogateTrainer, "training_step", pressed)
+                return train(*words)
+
+        return run
+
+    return prepare
+
+
 LONG = ("--num_train_epochs", 3, "--save_steps", 2, "--save_total_limit", 2)
 
 
@@ -52,13 +86,166 @@ def test_ctrl_c_and_resume_end_where_the_whole_run_does(train, thumbs, tmp_path,
         patch.setattr(SurrogateTrainer, "training_step", pressed)
         code, _, err = train("--output_dir", tmp_path / "cut", *flags)
     assert code == 130
-    assert err == "unveil train: interrupted; saved checkpoints are kept\n"
+    assert err == (
+        "unveil train: interrupted; checkpoint-4 holds the state after step 4: the same command with "
+        "--resume_from_checkpoint True goes on from there\n"
+    )
     assert not (tmp_path / "cut" / "run.json").exists()
 
     code, out, _ = train("--output_dir", tmp_path / "cut", *flags, "--resume_from_checkpoint", "True")
     assert code == 0
     assert "going on after step 4" in out
     assert_same_end(tmp_path / "whole", tmp_path / "cut")
+
+
+@pytest.mark.parametrize(
+    ("step", "number", "more"),
+    [
+        (4, signal.SIGINT, ("--logging_steps", 4, "--eval_strategy", "epoch")),
+        (5, signal.SIGINT, ("--eval_strategy", "epoch")),  # the last step of an epoch, which evaluates
+        (2, signal.SIGTERM, ("--save_strategy", "no", "--logging_steps", 7, "--use_peft")),
+        (8, signal.SIGINT, ("--save_strategy", "epoch", "--eval_strategy", "steps", "--eval_steps", 2)),
+    ],
+)
+def test_the_first_signal_finishes_the_step_saves_and_says_how_to_go_on(
+    train, signalled, thumbs, tmp_path, step, number, more
+):
+    flags = ("--num_train_epochs", 3, "--save_steps", 3, "--eval_dataset_name", thumbs, *more)
+    assert train("--output_dir", tmp_path / "whole", *flags).code == 0
+
+    code, _, err = signalled(step, number)("--output_dir", tmp_path / "cut", *flags)
+    assert code == 128 + number
+    assert err.splitlines()[-1] == (
+        f"unveil train: interrupted; checkpoint-{step + 1} holds the state after step {step + 1}: the same command "
+        "with --resume_from_checkpoint True goes on from there"
+    )
+    assert not (tmp_path / "cut" / "run.json").exists()
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler, "the signals are given back"
+
+    code, _, err = train("--output_dir", tmp_path / "cut", *flags, "--resume_from_checkpoint", "True")
+    assert (code, err) == (0, "")
+    assert_same_end(tmp_path / "whole", tmp_path / "cut")
+
+
+def test_a_second_ctrl_c_stops_at_once(signalled, tmp_path, monkeypatch):
+    monkeypatch.setattr("unveil.cli.interruption.ONE_SIGNAL", -1.0)
+    code, _, err = signalled(5, signal.SIGINT, signal.SIGINT)(*LONG)
+    assert code == 130
+    assert "checkpoint-4 holds the state after step 4" in err
+    assert not (tmp_path / "out" / "checkpoint-6").exists()
+
+
+def test_a_signal_that_a_launcher_passes_on_is_no_second_one(signalled, tmp_path):
+    code, _, err = signalled(4, signal.SIGINT, signal.SIGTERM, signal.SIGINT)(*LONG)
+    assert code == 130
+    assert "checkpoint-5 holds" in err
+
+
+def test_who_interrupts_before_the_first_checkpoint_hears_of_none(signalled, train, tmp_path, monkeypatch):
+    monkeypatch.setattr("unveil.cli.interruption.ONE_SIGNAL", -1.0)
+    code, _, err = signalled(1, signal.SIGINT, signal.SIGINT)(*LONG)
+    assert code == 130
+    assert "interrupted before the first checkpoint; give the same command again" in err
+    assert "--resume_from_checkpoint" not in err
+
+    def pressed(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("unveil.cli.train.load_to_train", pressed)
+    code, _, err = train("--output_dir", tmp_path / "new")
+    assert (code, err) == (130, "unveil train: interrupted; run it again\n")
+
+
+def test_weights_alone_are_not_called_a_state_to_go_on_from(signalled, tmp_path):
+    code, _, err = signalled(4, signal.SIGINT)(*LONG, "--save_only_model", "True")
+    assert code == 130
+    assert "this run cannot go on" in err
+    assert f"--model_name_or_path {tmp_path / 'out' / 'checkpoint-5'}" in err
+
+
+def test_the_remedy_for_a_folder_with_checkpoints_is_to_go_on(signalled, train, tmp_path):
+    signalled(4, signal.SIGINT)(*LONG)
+    code, _, err = train(*LONG)
+    assert code == 2
+    assert "checkpoint-5" in err
+    assert 0 < err.index("--resume_from_checkpoint True") < err.index("--overwrite")
+
+
+def times(folder: Path) -> list[dict]:
+    return [line for line in read_rows(folder / "metrics.jsonl") if set(TIMES) & set(line)]
+
+
+def test_the_closing_line_and_the_wall_time_are_of_all_sessions(signalled, train, tmp_path):
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    train("--output_dir", whole, *LONG)
+    signalled(4, signal.SIGINT)("--output_dir", cut, *LONG)
+    sessions = cut / "checkpoint-5" / "sessions.json"
+    first = json.loads(sessions.read_text())
+    sessions.write_text(json.dumps({**first, "seconds": first["seconds"] + 1000}))
+    train("--output_dir", cut, *LONG, "--resume_from_checkpoint", "True")
+
+    (one,), (two,) = times(whole), times(cut)
+    for name in ("train_loss", "num_tokens", "num_forwards", "total_flos"):
+        assert one[name] == two[name], name
+    assert two["train_runtime"] > 1000 + first["seconds"]
+    assert json.loads((cut / "run.json").read_text())["results"]["seconds"] == two["train_runtime"]
+
+
+def contents(folder: Path) -> dict[str, tuple[bytes, int]]:
+    return {
+        str(file.relative_to(folder)): (file.read_bytes(), file.stat().st_mtime_ns)
+        for file in folder.rglob("*")
+        if file.is_file()
+    }
+
+
+@pytest.mark.parametrize("more", [(), ("--save_strategy", "no"), ("--use_peft",)])
+def test_a_finished_run_that_is_run_again_changes_nothing_and_says_so(train, tmp_path, more):
+    assert train(*more).code == 0
+    before = contents(tmp_path / "out")
+    code, out, err = train(*more, "--resume_from_checkpoint", "True")
+    assert (code, err) == (0, "")
+    assert "this run is finished (3 steps), nothing was changed" in out
+    assert contents(tmp_path / "out") == before
+
+
+@pytest.mark.filterwarnings("default::unveil.errors.UserInputWarning")
+def test_a_finished_run_goes_on_where_more_epochs_are_asked_for(train, tmp_path):
+    train()
+    assert train("--num_train_epochs", 2, "--resume_from_checkpoint", "True").code == 0
+    out = tmp_path / "out"
+    assert json.loads((out / "run.json").read_text())["steps"] == 6
+    assert len(times(out)) == 1
+
+
+def test_a_finished_run_without_checkpoints_is_no_other_run_that_goes_on(train):
+    train("--save_strategy", "no")
+    code, _, err = train("--save_strategy", "no", "--beta", 7, "--resume_from_checkpoint", "True")
+    assert code == 2
+    assert "--resume_from_checkpoint: no checkpoint in" in err
+
+
+def test_a_run_whose_end_was_cut_off_is_ended(train, tmp_path):
+    """The last checkpoint was there, the model at the top was not."""
+    train("--output_dir", tmp_path / "whole")
+    shutil.copytree(tmp_path / "whole", tmp_path / "cut")
+    (tmp_path / "cut" / "run.json").unlink()
+    (tmp_path / "cut" / "model.safetensors").unlink()
+    assert train("--output_dir", tmp_path / "cut", "--resume_from_checkpoint", "True").code == 0
+    assert_same_end(tmp_path / "whole", tmp_path / "cut")
+    (one,), (two,) = times(tmp_path / "whole"), times(tmp_path / "cut")
+    assert two["train_loss"] == pytest.approx(one["train_loss"])
+    assert two["train_runtime"] > 0
+
+
+def test_a_refused_run_leaves_the_one_that_it_would_have_replaced(train, tmp_path):
+    train("--output_dir", tmp_path / "other", *LONG[:4])
+    train()
+    before = contents(tmp_path / "out")
+    elsewhere = ("--resume_from_checkpoint", tmp_path / "other" / "checkpoint-2", "--overwrite")
+    code, _, err = train("--beta", 9, *elsewhere)
+    assert code == 2, err
+    assert contents(tmp_path / "out") == before
 
 
 def test_a_checkpoint_elsewhere_may_be_gone_on_with_in_a_new_folder(train, tmp_path):
@@ -74,14 +261,6 @@ def test_a_run_in_the_same_folder_needs_resume_or_overwrite(train, tmp_path):
     code, _, err = train()
     assert code == 2
     assert "is not empty" in err
-
-
-@pytest.fixture
-def ctrl_c_counts():
-    """A background job inherits that SIGINT is ignored, and so would what it starts."""
-    inherited = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, inherited)
 
 
 @pytest.mark.slow

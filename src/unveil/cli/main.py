@@ -34,8 +34,6 @@ _LONGEST = 300  # characters of a library's message
 
 # What an interrupted command leaves behind, and how to go on; others leave nothing that matters.
 _KEPT = {
-    "train": "saved checkpoints are kept",
-    "sft": "saved checkpoints are kept",
     "compare": "answers in --output_dir are used again with --resume, replies of an endpoint in any case",
     "evaluate": "the same command with the same --output_dir goes on",
     "matrix": "the same command goes on",
@@ -54,7 +52,7 @@ def usage() -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command; returns the exit code (0 done, 2 bad input, 130 interrupted)."""
+    """Run a command; returns the exit code (0 done, 2 bad input, 130 or 143 interrupted)."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(usage())
@@ -88,9 +86,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:
         print(f"unveil {command}: error: {one_line(_told(error))}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print(f"unveil {command}: interrupted; {_KEPT.get(command, 'run it again')}", file=sys.stderr)
-        return 130
+    except KeyboardInterrupt as stop:  # a command that knows more than `_KEPT` says it, with an exit code
+        told = str(stop) or f"interrupted; {_KEPT.get(command, 'run it again')}"
+        print(f"unveil {command}: {one_line(told)}", file=sys.stderr)
+        return getattr(stop, "code", 130)
 
 
 def _told(error: OSError) -> str:

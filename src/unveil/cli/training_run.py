@@ -9,8 +9,16 @@ from typing import Any
 from datasets import Dataset
 from rich.table import Table
 from torch import nn
-from transformers import PreTrainedModel, PreTrainedTokenizerBase, PrinterCallback, ProgressCallback
+from transformers import (
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    PrinterCallback,
+    ProgressCallback,
+    TrainerCallback,
+)
+from transformers.trainer_utils import get_last_checkpoint
 
+from unveil.cli.interruption import Interrupted, StopWhenAsked, what_is_kept
 from unveil.cli.loading import read_model, read_tokenizer
 from unveil.cli.options import DataArguments, ModelArguments
 from unveil.cli.progress import ProgressLines, shown_metrics
@@ -18,8 +26,9 @@ from unveil.data import load_rows
 from unveil.errors import UserError, warn_user
 from unveil.files import require_empty
 from unveil.terminal import PlainConsole, say
-from unveil.training import add_adapters, checkpoint_to_resume, finish_run
+from unveil.training import add_adapters, checkpoint_to_resume, finish_run, finished_run
 from unveil.training.draw_config import DrawConfig
+from unveil.training.resuming import missing_states
 from unveil.training.surrogate_trainer import SurrogateTrainer
 
 # What a run leaves at the top of its folder: left-overs of another run beside it would be mistaken for its own.
@@ -37,16 +46,29 @@ def open_output(args: DrawConfig, overwrite: bool, model: str | None) -> str | N
         UserError: a folder with something in it, the model's own folder, no checkpoint to resume from.
     """
     output = Path(str(args.output_dir))
+    last = get_last_checkpoint(str(output)) if output.is_dir() else None
+    if last is None and _asks_to_go_on(args) and (output / "run.json").is_file():
+        return None  # it may be finished: `run` finds out
     checkpoint = checkpoint_to_resume(str(output), args.resume_from_checkpoint)
     if _goes_on(output, checkpoint):
         return checkpoint
     if model and output.exists() and Path(model).exists() and output.samefile(model):
         raise UserError(f"--output_dir {output}: is the folder of the model itself; give another folder")
+    if last and not overwrite and not missing_states(Path(last), args):
+        raise UserError(
+            f"--output_dir {output}: the folder is not empty, {Path(last).name} of a run is there; give "
+            "--resume_from_checkpoint True to go on with it, another folder, or --overwrite to remove it and start anew"
+        )
     require_empty(output, overwrite)
     above = next(folder for folder in output.absolute().parents if folder.exists())
     if not above.is_dir() or not os.access(above, os.W_OK):
         raise UserError(f"--output_dir {output}: no folder can be made in {above}; give another one")
     return checkpoint
+
+
+def _asks_to_go_on(args: DrawConfig) -> bool:
+    """Whether the last checkpoint of the output folder is meant."""
+    return str(args.resume_from_checkpoint).lower() == "true"
 
 
 def _goes_on(output: Path, checkpoint: str | None) -> bool:
@@ -108,19 +130,36 @@ def tell(args: DrawConfig, *lines: str) -> None:
 def run(
     trainer: SurrogateTrainer, checkpoint: str | None, source: str, passes_per_row: int, record: dict[str, Any]
 ) -> dict[str, float]:
-    """Train, evaluate the end, save model, card and `run.json`; returns (and records) the `results`."""
+    """Train, evaluate the end, save model, card and `run.json`; returns (and records) the `results`.
+
+    A run that is finished already is left as it is. One that is interrupted says what it leaves.
+    """
     output = Path(str(trainer.args.output_dir))
-    if trainer.args.should_save and not _goes_on(output, checkpoint):
-        _clear(output)
-    lines = ProgressLines(len(trainer.train_dataset), passes_per_row)  # type: ignore[arg-type]
+    if _asks_to_go_on(trainer.args):
+        done = finished_run(trainer)
+        if done is not None:
+            tell(
+                trainer.args,
+                f"{output}: this run is finished ({done['steps']} steps), nothing was changed; more --num_train_epochs "
+                "or --max_steps go on with it",
+            )
+            return done["results"]
+        checkpoint = checkpoint_to_resume(str(output), True)
+    lines, stop = ProgressLines(len(trainer.train_dataset), passes_per_row), StopWhenAsked(trainer)  # type: ignore[arg-type]
     if trainer.args.device.type == "cpu":
         trainer.args.dataloader_pin_memory = False
     trainer.remove_callback(PrinterCallback)
     trainer.remove_callback(ProgressCallback)
+    if trainer.args.should_save and not _goes_on(output, checkpoint):
+        trainer.add_callback(ClearedOutput(output))
     trainer.add_callback(lines)
+    trainer.add_callback(stop)
     try:
         outcome = trainer.train(resume_from_checkpoint=checkpoint)
+    except KeyboardInterrupt:
+        raise Interrupted(what_is_kept(trainer, checkpoint), stop.code) from None
     finally:
+        stop.close()
         lines.close()
     held_out = _final_evaluation(trainer)
     logs = [log for log in trainer.state.log_history if "loss" in log]
@@ -132,11 +171,16 @@ def run(
     return results
 
 
-def _clear(output: Path) -> None:
-    """Remove what an earlier run left (`--overwrite` was given, else the folder is empty)."""
-    for pattern in LEFT_BEHIND:
-        for path in output.glob(pattern):
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
+class ClearedOutput(TrainerCallback):
+    """Removes what an earlier run left, once nothing stands against the new one (`--overwrite` was given)."""
+
+    def __init__(self, output: Path) -> None:
+        self.output = output
+
+    def on_train_begin(self, args, state, control, **kwargs) -> None:
+        for pattern in LEFT_BEHIND:
+            for path in self.output.glob(pattern):
+                shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
 
 
 def _final_evaluation(trainer: SurrogateTrainer) -> dict[str, float]:

@@ -2,7 +2,7 @@
 
 from unveil.training.checkpoint import checkpoint_to_resume
 from unveil.training.config import PreferenceConfig, SFTConfig
-from unveil.training.finish import finish_run, versions
+from unveil.training.finish import finish_run, finished_run, versions
 from unveil.training.objective_flags import objective_of, recipe_of
 from unveil.training.preference_trainer import PreferenceTrainer, refuse_batches_of_one
 from unveil.training.setup import add_adapters, tokenize
@@ -16,6 +16,7 @@ __all__ = [
     "add_adapters",
     "checkpoint_to_resume",
     "finish_run",
+    "finished_run",
     "objective_of",
     "recipe_of",
     "refuse_batches_of_one",

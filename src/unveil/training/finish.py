@@ -1,5 +1,6 @@
 """The end of a run: the model at the top of the output folder, `run.json` and a model card."""
 
+import json
 import math
 import platform
 import sys
@@ -20,6 +21,7 @@ from unveil.secrets import shown_command
 from unveil.training.divergence import require_finite_weights
 from unveil.training.draw_config import DrawConfig
 from unveil.training.model_card import write_model_card
+from unveil.training.run_identity import differences
 from unveil.training.surrogate_trainer import SurrogateTrainer
 
 
@@ -61,9 +63,30 @@ def finish_run(trainer: SurrogateTrainer, source: str, extra: dict[str, Any] | N
         "steps": trainer.state.global_step,
         "final": {k: v for k, v in trainer.state.log_history[-1].items() if _finite(v)},
         **(extra or {}),
+        "identity": trainer.identity,
     }
     write_json(output / "run.json", record)
     write_model_card(output, trainer, source, record)
+
+
+def finished_run(trainer: SurrogateTrainer) -> dict[str, Any] | None:
+    """Return the `run.json` of the output folder if it is of this very run, as long and with its weights beside it."""
+    output = Path(str(trainer.args.output_dir))
+    found: list[dict[str, Any] | None] = []
+    if trainer.args.process_index == 0:
+        record = _record_of(output / "run.json")
+        there = record.get("identity") if record else None
+        same = isinstance(there, dict) and not any(differences(there, trainer.identity))
+        found.append(record if same and any(output.glob("*.safetensors")) else None)
+    return trainer.gathered(found)[0]
+
+
+def _record_of(file: Path) -> dict[str, Any] | None:
+    try:
+        record = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return record if isinstance(record, dict) else None
 
 
 def _finite(value: Any) -> bool:

@@ -4,6 +4,7 @@ import difflib
 import math
 import sys
 from collections import defaultdict
+from pathlib import Path
 from typing import Any, TypeVar
 
 from accelerate.utils import gather_object
@@ -12,6 +13,7 @@ from torch import nn
 from unveil.errors import UserError
 from unveil.training.micro_batch import MicroBatch
 from unveil.training.resuming import ResumedRuns
+from unveil.training.sessions import Sessions
 from unveil.training.work import ForwardCount, Work
 
 Item = TypeVar("Item")
@@ -25,7 +27,9 @@ class LoggedTrainer(ResumedRuns):
         self._work = self._work_before_step = Work()  # since it was last settled, on this rank
         self._flops_pending = 0.0
         super().__init__(*args, **kwargs)
+        self.sessions = Sessions(self)
         self.add_callback(ForwardCount())
+        self.add_callback(self.sessions)
 
     def use_wrapped_model(self) -> None:
         """Get ready to score outside of a training step."""
@@ -51,6 +55,8 @@ class LoggedTrainer(ResumedRuns):
         if "loss" in logs or "train_runtime" in logs:  # the last one counts the steps since the last loss too
             total = self.settle_work()
             logs |= {"num_tokens": float(total.tokens), "num_forwards": float(total.forwards)}
+        if "train_runtime" in logs:
+            self.sessions.complete(logs, self.state.global_step)
         super().log(logs, start_time)
 
     @property
@@ -123,8 +129,13 @@ class LoggedTrainer(ResumedRuns):
             name = getattr(self.args.optim, "value", self.args.optim)
             raise UserError(f"--optim {name}: {' '.join(str(error).split())[:200]}; choose another one") from error
 
+    def add_to_checkpoint(self, folder: Path) -> None:
+        super().add_to_checkpoint(folder)
+        self.sessions.write(folder)
+
     def _save_checkpoint(self, model: nn.Module, trial) -> None:
         self.settle_work()
+        self.sessions.note()
         super()._save_checkpoint(model, trial)
 
     def evaluate(self, eval_dataset=None, ignore_keys=None, metric_key_prefix: str = "eval") -> dict[str, float]:

@@ -19,7 +19,9 @@ class MetricsFile(TrainerCallback):
             path = Path(str(args.output_dir)) / NAME
             if not path.is_file():
                 return
-            kept = [line for line in _lines(path) if json.loads(line)["step"] <= state.global_step]
+            logs = [(line, json.loads(line)) for line in _lines(path)]
+            # The closing line of an earlier session would stand in the middle: the last session writes its own.
+            kept = [line for line, log in logs if log["step"] <= state.global_step and "train_runtime" not in log]
             write_text(path, "".join(kept if state.global_step else []))
 
     def on_log(

@@ -37,6 +37,8 @@ class ResumedRuns(StagedCheckpoints, Trainer):
     args: DrawConfig
     policy: nn.Module
     kind = "surrogate"
+    resumed_from: str | None = None
+    """The checkpoint that the run goes on from."""
     _identity: Identity | None = None
     _start: str | None = None
 
@@ -58,17 +60,22 @@ class ResumedRuns(StagedCheckpoints, Trainer):
             UserError: no such checkpoint, one of another run, or one without all that a run goes on from.
         """
         checkpoint = checkpoint_to_resume(str(self.args.output_dir), resume_from_checkpoint)
-        if self.args.process_index == 0 and self._start is None:
-            self._start = start_of(self.policy)
+        self._remember_start()
         if checkpoint is not None:
             self._require_same_run(Path(checkpoint))
+        self.resumed_from = checkpoint
         self.before_training()
         outcome: Any = super().train(checkpoint, *args, **kwargs)
-        return outcome
+        return outcome._replace(training_loss=outcome.metrics.get("train_loss", outcome.training_loss))
+
+    def _remember_start(self) -> None:
+        if self.args.process_index == 0 and self._start is None:
+            self._start = start_of(self.policy)
 
     @property
     def identity(self) -> Identity:
         """What makes this run (main process)."""
+        self._remember_start()
         if self._identity is None:
             self._identity = identity_of(self, str(self._start))  # type: ignore[arg-type]
         return self._identity
