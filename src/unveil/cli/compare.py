@@ -8,7 +8,8 @@ from typing import Any
 from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 
-from unveil.cli.compare_output import Compared, print_results, write_results, write_verdicts
+from unveil.cli.compare_output import WRITTEN, Compared, print_results, write_results, write_verdicts
+from unveil.cli.inputs import refuse_to_lose_inputs
 from unveil.cli.judges import NAMES, JudgeArguments
 from unveil.cli.kept_answers import ANSWERS, DATA_FLAGS, MODEL_FLAGS, KeptAnswers, fingerprint_of_answers
 from unveil.cli.loading import load_for_use
@@ -77,6 +78,9 @@ def main(argv: Sequence[str]) -> None:
     if data.null:
         settings.require_randomness("--null")
     folder = output_folder(data)
+    if folder:
+        written = [folder / name for name in (*WRITTEN, ANSWERS)]
+        refuse_to_lose_inputs(written, "--output_dir", argv, models, data, panel, own_names=True)
     judges = load_judges(panel, data.judge_repeats)
     rows, source = read_prompts(data, None, settings.chat)
     columns_of = columns_for(judges, data, rows)

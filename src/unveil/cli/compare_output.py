@@ -34,6 +34,7 @@ from unveil.training import versions
 
 ROWS, NULL_ROWS, REPEATED_ROWS = "comparisons.jsonl", "null_comparisons.jsonl", "repeated_comparisons.jsonl"
 SUMMARY, FIGURE, PAGE = "compare.json", "win_rates.png", "disagreements.html"
+WRITTEN = (ROWS, NULL_ROWS, REPEATED_ROWS, SUMMARY, FIGURE, PAGE)
 _UNREAD_WITHOUT_A_WARNING = 0.25
 
 

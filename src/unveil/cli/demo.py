@@ -45,6 +45,7 @@ class DemoArguments:
 def main(argv: Sequence[str]) -> int:
     """Parse, run, print."""
     started = time.perf_counter()
+    from unveil.cli.inputs import refuse_to_lose_inputs
     from unveil.cli.parser import parse
 
     (args,) = parse((DemoArguments,), argv, "unveil demo", DESCRIPTION)
@@ -56,6 +57,7 @@ def main(argv: Sequence[str]) -> int:
         recipe = replace(recipe, num_prompts=args.num_prompts)
     if args.max_steps is not None:
         recipe = replace(recipe, steps=args.max_steps)
+    refuse_to_lose_inputs([args.output_dir], "--output_dir", argv, args)
     check_output(args.output_dir, args.overwrite)
     _use_cores()
     print(

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from unveil import __version__
+from unveil.cli.inputs import refuse_to_lose_inputs
 from unveil.cli.parser import CommandLine
 from unveil.errors import UserError
 from unveil.evaluation.presets import PRESETS, TaskPreset, preset_named, settings_by_task
@@ -92,6 +93,8 @@ def main(argv: Sequence[str]) -> None:
     preset = preset_named(args.preset) if args.preset else None
     settings = _settings(args, preset.model if preset else {})
     folder = _output_folder(args)
+    if folder:
+        refuse_to_lose_inputs([folder / RESULTS, folder / REQUESTS], "--output_dir", argv, args, own_names=True)
     if not sys.stderr.isatty():
         os.environ.setdefault("TQDM_DISABLE", "1")
     require_lm_eval()

@@ -7,6 +7,7 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
+from unveil.cli.inputs import refuse_to_lose_inputs
 from unveil.cli.loading import load_for_use
 from unveil.cli.options import HeldOutArguments, UseArguments
 from unveil.cli.output import require_new_file, write_rows
@@ -60,6 +61,8 @@ def main(argv: Sequence[str]) -> None:
     settings.check()
     require_new_file(data.output_file, data.overwrite)
     require_new_file(data.trajectories, data.overwrite, "--trajectories")
+    refuse_to_lose_inputs([data.output_file], "--output_file", argv, model_args, data)
+    refuse_to_lose_inputs([data.trajectories], "--trajectories", argv, model_args, data)
     rows, source = read_prompts(data, data.prompt, settings.chat)
     denoiser, tokenizer = load_for_use(model_args, str(model_args.model_name_or_path))
     configs = settings.configs(denoiser.max_length)

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from unveil.cli.inputs import refuse_to_lose_inputs
 from unveil.cli.loading import load_for_use, require_same_family
 from unveil.cli.options import HeldOutArguments, UseArguments
 from unveil.cli.output import excerpt, require_new_file, write_rows
@@ -78,6 +79,7 @@ def main(argv: Sequence[str]) -> None:
         required={"model_name_or_path": "a hub name or a folder", "dataset_name": "a hub name or a file"},
     )
     require_new_file(data.output_file, data.overwrite)
+    refuse_to_lose_inputs([data.output_file], "--output_file", argv, model_args, data)
     rows = read_answers(data)
     denoiser, tokenizer = load_for_use(model_args, str(model_args.model_name_or_path))
     reference = None

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
+from unveil.cli.inputs import refuse_to_lose_inputs
 from unveil.cli.loading import read_model, read_tokenizer
 from unveil.cli.options import ModelArguments
 from unveil.cli.output import command
@@ -55,6 +56,7 @@ def main(argv: Sequence[str]) -> None:
     name, folder = str(model_args.model_name_or_path), Path(str(args.output_dir))
     objective = objective_of(args)
     _refuse_what_cannot_be_kept(args, objective)
+    refuse_to_lose_inputs([folder], "--output_dir", argv, model_args, script)
     require_cache_or_free(folder)
     rows = read_feedback(script, args, objective)
     held_out, held_out_name = None, held_out_source(script, args)

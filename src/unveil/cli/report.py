@@ -6,6 +6,7 @@ from pathlib import Path
 
 from rich.table import Table as PrintedTable
 
+from unveil.cli.inputs import refuse_to_lose_inputs
 from unveil.cli.output import require_new_file
 from unveil.cli.parser import parse
 from unveil.cli.report_figures import figures
@@ -39,6 +40,7 @@ def main(argv: Sequence[str]) -> None:
         (ReportArguments,), _with_flag(argv), "unveil report", DESCRIPTION, required={"runs": "run folders"}
     )
     require_new_file(wanted.output_file, wanted.overwrite)
+    refuse_to_lose_inputs([wanted.output_file], "--output_file", argv, wanted)
     runs = read_runs(wanted.runs)
     pictures = figures(runs)
     tables = {"Win rates": rate_table(runs), "Likelihood": displacement_table(runs), "Cost": cost_table(runs)}

@@ -62,7 +62,7 @@ def main(argv: Sequence[str]) -> None:
         DESCRIPTION,
         required={"dataset_name": "a hub name or a file", "output_dir": "a folder for the results"},
     )
-    checkpoint = open_output(args, script.overwrite, model_args.model_name_or_path)
+    checkpoint = open_output(args, script.overwrite, argv, model_args, script)
     set_seed(args.seed)
 
     def read(name: str, split: str, flag: str) -> Dataset:

@@ -78,7 +78,7 @@ def main(argv: Sequence[str]) -> None:
     model_args, script, args = COMMAND_LINE.read(argv)
     name = str(model_args.model_name_or_path)
     objective = objective_of(args)
-    checkpoint = open_output(args, script.overwrite, name)
+    checkpoint = open_output(args, script.overwrite, argv, model_args, script)
     set_seed(args.seed)
     feedback = read_feedback(script, args, objective)
     replay = read_replay(script, args)

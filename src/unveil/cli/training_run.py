@@ -3,6 +3,7 @@
 import math
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from transformers import (
 )
 from transformers.trainer_utils import get_last_checkpoint
 
+from unveil.cli.inputs import refuse_to_lose_inputs
 from unveil.cli.interruption import Interrupted, StopWhenAsked, what_is_kept
 from unveil.cli.loading import read_model, read_tokenizer
 from unveil.cli.options import DataArguments, ModelArguments
@@ -31,29 +33,33 @@ from unveil.training.draw_config import DrawConfig
 from unveil.training.resuming import missing_states
 from unveil.training.surrogate_trainer import SurrogateTrainer
 
-# What a run leaves at the top of its folder: left-overs of another run beside it would be mistaken for its own.
-LEFT_BEHIND = (
-    "checkpoint-*", ".saving", "metrics.jsonl", "run.json", "trainer_state.json", "training_args.bin", "config.json",
+# What a run leaves at the top of its folder.
+AT_THE_TOP = (
+    "metrics.jsonl", "run.json", "trainer_state.json", "training_args.bin", "config.json",
     "generation_config.json", "model.safetensors*", "model-*.safetensors", "adapter_config.json",
     "adapter_model.safetensors",
 )  # fmt: skip
+# Left-overs of another run beside a new one would be mistaken for its own.
+LEFT_BEHIND = ("checkpoint-*", ".saving", *AT_THE_TOP)
 
 
-def open_output(args: DrawConfig, overwrite: bool, model: str | None) -> str | None:
+def open_output(args: DrawConfig, overwrite: bool, argv: Sequence[str], *others: Any) -> str | None:
     """The checkpoint to resume from, if any; else the output folder must be free. Creates nothing.
 
     Raises:
-        UserError: a folder with something in it, the model's own folder, no checkpoint to resume from.
+        UserError: a folder with something in it or with something that the run reads, no checkpoint to resume from.
     """
     output = Path(str(args.output_dir))
     last = get_last_checkpoint(str(output)) if output.is_dir() else None
     if last is None and _asks_to_go_on(args) and (output / "run.json").is_file():
         return None  # it may be finished: `run` finds out
     checkpoint = checkpoint_to_resume(str(output), args.resume_from_checkpoint)
-    if _goes_on(output, checkpoint):
+    goes_on = _goes_on(output, checkpoint)
+    # A run that goes on adds checkpoints and writes its end at the top; another one clears the folder.
+    places = [path for name in AT_THE_TOP for path in output.glob(name)] if goes_on else [output]
+    refuse_to_lose_inputs(places, "--output_dir", argv, args, *others)
+    if goes_on:
         return checkpoint
-    if model and output.exists() and Path(model).exists() and output.samefile(model):
-        raise UserError(f"--output_dir {output}: is the folder of the model itself; give another folder")
     if last and not overwrite and not missing_states(Path(last), args):
         raise UserError(
             f"--output_dir {output}: the folder is not empty, {Path(last).name} of a run is there; give "

@@ -10,6 +10,7 @@ from datasets import Dataset
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from unveil.cli.inputs import refuse_to_lose_inputs
 from unveil.cli.likelihood import read_answers
 from unveil.cli.loading import load_for_use, require_same_family
 from unveil.cli.options import HeldOutArguments, UseArguments
@@ -136,6 +137,8 @@ def main(argv: Sequence[str]) -> None:
         DESCRIPTION,
         required={"model_name_or_path": "a hub name or a folder", "dataset_name": "a hub name or a file"},
     )
+    written = [Path(data.output_dir) / name for name in ("variance.json", "variance.png")]
+    refuse_to_lose_inputs(written, "--output_dir", argv, model_args, data, own_names=True)
     require_empty(data.output_dir, data.overwrite)
     rows = read_answers(data)
     policy, tokenizer = load_for_use(model_args, str(model_args.model_name_or_path))
