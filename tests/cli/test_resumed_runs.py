@@ -120,6 +120,12 @@ def test_a_longer_run_and_another_learning_rate_are_told_not_refused(resumed, cu
     assert (cut / "checkpoint-6").is_dir()
 
 
+def test_a_checkpoint_beyond_the_end_of_the_run_is_refused(train, tmp_path):
+    assert train("--num_train_epochs", 2, *STEPS).code == 0
+    outcome = train("--num_train_epochs", 1, *STEPS, "--resume_from_checkpoint", tmp_path / "out" / "checkpoint-5")
+    assert_refused(outcome, "its 5 steps are more than this run has (3)")
+
+
 def test_changes_can_be_forced_and_are_told(resumed, cut):
     outcome = resumed("--beta", 5, "--resume_with_changes", "True")
     assert outcome.code == 0
@@ -158,7 +164,9 @@ def test_adapters_of_another_shape_are_refused(train, tmp_path):
     assert_refused(forced, "is of another model")
 
 
-@pytest.mark.parametrize("name", ["model.safetensors", "optimizer.pt", "scheduler.pt", "run_identity.json"])
+@pytest.mark.parametrize(
+    "name", ["model.safetensors", "optimizer.pt", "scheduler.pt", "run_identity.json", "trainer_state.json"]
+)
 @pytest.mark.parametrize("size", [0, 1000])
 def test_a_file_that_was_cut_off_is_refused(resumed, cut, name, size):
     os.truncate(cut / "checkpoint-2" / name, size)

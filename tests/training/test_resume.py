@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from unveil.errors import UserError
+from unveil.objectives import KTO
 from unveil.training import checkpoint_to_resume
 
 
@@ -74,6 +75,52 @@ def test_a_resumed_run_ends_bit_for_bit_where_the_uninterrupted_one_does(
         assert {k: v for k, v in one.items() if k != "num_tokens"} == {
             k: v for k, v in two.items() if k != "num_tokens"
         }
+
+
+def test_in_python_too_another_run_is_refused_before_anything_is_computed(trainer_of, rows, tiny_llada, tmp_path):
+    def fresh(count=12, seed=5, **more):
+        model = tiny_llada(vocab_size=24, seed=seed)
+        return trainer_of(rows(count), model, **settings(tmp_path / "run", **more))
+
+    fresh().train()
+    (tmp_path / "run" / "metrics.jsonl").rename(tmp_path / "metrics.jsonl")
+    last = tmp_path / "run" / "checkpoint-4"
+    for trainer, told in (
+        (fresh(objective="bco"), "--objective kto -> bco"),
+        (fresh(count=11), "other training rows (12 -> 11)"),
+        (fresh(seed=6), "other start model's weights"),
+        (fresh(gradient_accumulation_steps=2), "4 -> 8"),
+    ):
+        before = weights(trainer)
+        with pytest.raises(UserError, match="is of another run") as refused:
+            trainer.train(resume_from_checkpoint=str(last))
+        assert told in str(refused.value)
+        assert all(torch.equal(value, before[name]) for name, value in weights(trainer).items())
+        assert not (tmp_path / "run" / "metrics.jsonl").exists()
+    outcome = fresh().train(resume_from_checkpoint=str(last))
+    assert outcome.global_step == 6
+
+
+def test_a_trainer_goes_on_from_its_own_checkpoint(trainer_of, rows, tiny_llada, tmp_path):
+    """The start is that of the first call, not the weights as they are now."""
+    trainer = trainer_of(rows(12), tiny_llada(vocab_size=24, seed=5), **settings(tmp_path / "run"))
+    first = trainer.train()
+    ended = weights(trainer)
+    again = trainer.train(resume_from_checkpoint=True)
+    assert again.global_step == 6
+    assert again.training_loss == pytest.approx(first.training_loss)
+    assert all(torch.equal(value, ended[name]) for name, value in weights(trainer).items())
+
+
+def test_an_objective_given_in_python_is_compared_as_it_is(trainer_of, rows, tiny_llada, tmp_path):
+    def fresh(beta):
+        objective = {"trainer_arguments": {"objective": KTO(beta=beta)}}
+        return trainer_of(rows(12), tiny_llada(vocab_size=24, seed=5), **objective, **settings(tmp_path / "run"))
+
+    fresh(0.2).train()
+    with pytest.raises(UserError, match="another objective"):
+        fresh(0.3).train(resume_from_checkpoint=True)
+    fresh(0.2).train(resume_from_checkpoint=True)
 
 
 def test_a_kill_while_saving_leaves_the_last_whole_checkpoint(trainer_of, rows, tiny_llada, tmp_path):

@@ -7,7 +7,8 @@ from typing import Any
 
 from safetensors import SafetensorError
 from torch import nn
-from transformers import Trainer
+from transformers import Trainer, TrainerState
+from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import TrainOutput
 
 from unveil.errors import UserError, warn_user
@@ -104,6 +105,7 @@ class ResumedRuns(StagedCheckpoints, Trainer):
             UserError: what differs and may not.
         """
         flag, forced = f"--resume_from_checkpoint {checkpoint}", self.args.resume_with_changes
+        _require_readable_state(checkpoint)
         there = read_identity(checkpoint)
         if there is None:
             if forced:
@@ -159,6 +161,18 @@ def _told_where_unreadable(checkpoint: str | None) -> Iterator[None]:
             f"--resume_from_checkpoint {checkpoint}: cannot be loaded ({type(error).__name__}: {reason}); resume from "
             "another checkpoint"
         ) from error
+
+
+def _require_readable_state(checkpoint: Path) -> None:
+    """Refuse a `trainer_state.json` that transformers would stumble over."""
+    file = checkpoint / TRAINER_STATE_NAME
+    try:
+        step = TrainerState.load_from_json(str(file)).global_step
+        if not isinstance(step, int):
+            raise ValueError(f"global_step is {step!r}")
+    except (*_UNREADABLE, RecursionError) as error:
+        reason = " ".join(str(error).split())[:160]
+        raise UserError(f"{file}: cannot be read ({reason}); resume from another checkpoint") from error
 
 
 def missing_states(checkpoint: Path, args: DrawConfig) -> list[str]:

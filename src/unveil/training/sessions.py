@@ -54,6 +54,11 @@ class Sessions(TrainerCallback):
         checkpoint = self.trainer.resumed_from
         if not state.global_step or checkpoint is None:
             return
+        if state.global_step > state.max_steps:
+            raise UserError(
+                f"--resume_from_checkpoint {checkpoint}: its {state.global_step} steps are more than this run has "
+                f"({state.max_steps}); give more --num_train_epochs or --max_steps, or an earlier checkpoint"
+            )
         state.compute_steps(args, state.max_steps)  # the checkpoint's would silently win over the flags of now
         found = _read(Path(checkpoint))
         if found is None:
