@@ -30,3 +30,8 @@ def shortened(value: object, limit: int = 60) -> str:
     """A value as a message shows it: its repr, cut after `limit` characters."""
     text = repr(value)
     return text if len(text) <= limit else f"{text[: limit - 3]}..."
+
+
+def is_text(word: str) -> bool:
+    """Return whether a word can be written to a file: bytes that are no text arrive as lone surrogates."""
+    return not any("\ud800" <= character <= "\udfff" for character in word)

@@ -20,7 +20,7 @@ def chat(unveil, base, monkeypatch):
     """`chat("a\\n/quit\\n", "--gen_length", 8)`; the turns' prompts are kept in `chat.prompts`."""
 
     def run(lines, *words):
-        monkeypatch.setattr("sys.stdin", io.StringIO(lines))
+        monkeypatch.setattr("sys.stdin", io.StringIO(lines) if isinstance(lines, str) else lines)
         return unveil("chat", "--model_name_or_path", base, "--gen_length", 8, "--temperature", 1, *words)
 
     return run
@@ -47,6 +47,18 @@ def test_turns_go_through_the_chat_template_and_are_remembered(chat, prompts):
     assert prompts[1].startswith(start)
     assert prompts[1].endswith("<|eot|>user\ntwo<|eot|>assistant\n")
     assert len(out) > 2
+
+
+def test_a_turn_of_bytes_that_are_no_text_is_left_out_and_the_chat_goes_on(chat, prompts):
+    code, _, err = chat(io.TextIOWrapper(io.BytesIO(b"one\n\xff\xfe\ntwo\n"), encoding="utf-8"))
+    assert code == 2
+    assert err == "unveil chat: error: this turn is not UTF-8 text; it is left out\n"
+    assert len(prompts) == 2
+
+
+def test_a_closed_input_is_an_empty_one(chat):
+    code, out, err = chat(None)
+    assert (code, out, err) == (0, "", "")
 
 
 def test_without_a_template_turns_are_lines_of_one_text(chat, prompts, base):

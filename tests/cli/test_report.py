@@ -157,6 +157,11 @@ def test_runs_of_one_name_are_told_apart(unveil, trained, tmp_path):
     [
         ("metrics.jsonl", '{"step": 1}\nnonsense\n{"step": 2}\n', "metrics.jsonl, line 2: is no log of a run"),
         ("metrics.jsonl", '{"loss": 1}\n', "metrics.jsonl, line 1: is no log of a run (no object with a step)"),
+        ("metrics.jsonl", '{"step": 1, "loss": "x"}\n', "line 1: is no log of a run ('loss' is 'x', not a number)"),
+        ("metrics.jsonl", "[" * 99_999 + "\n{}\n", "metrics.jsonl, line 1: is no log of a run"),
+        ("run.json", '{"arguments": 5}', "run.json: arguments is no JSON object"),
+        ("run.json", '{"results": [1]}', "run.json: results is no JSON object"),
+        ("run.json", '{"a": ' + "[" * 99_999 + "]" * 99_999 + "}", "run.json: cannot be read as JSON"),
         ("run.json", "{", "run.json: cannot be read as JSON"),
         ("run.json", "[]", "run.json: holds no JSON object"),
         ("compare.json", '{"judge": "x"}', "compare.json: is not as unveil compare writes it (KeyError('comparison'))"),
@@ -171,6 +176,12 @@ def test_a_broken_file_is_named(unveil, trained, tmp_path, name, text, message):
     assert message in err
     assert err.count("\n") == 1
     assert not (tmp_path / "r.html").exists()
+
+
+def test_a_metric_that_was_not_finite_is_left_out_of_its_curve(unveil, trained, tmp_path):
+    run = trained("kto")
+    (run / "metrics.jsonl").write_text('{"step": 1, "loss": 0.5, "rewards/chosen": null}\n{"step": 2, "loss": 0.4}\n')
+    assert unveil("report", run, "--output_file", tmp_path / "r.html").code == 0
 
 
 def test_what_is_no_run_is_refused(unveil, trained, tmp_path):

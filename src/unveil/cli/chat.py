@@ -1,5 +1,6 @@
 """`unveil chat`: turns with a model, its answers unmasking in the terminal. Piped lines are turns too."""
 
+import io
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -14,7 +15,7 @@ from unveil.cli.parser import parse
 from unveil.cli.prompting import GenerationArguments, all_end_tokens, sampled, texts
 from unveil.cli.unmasking import live_canvases
 from unveil.data import tokenize_prompts
-from unveil.errors import UserError
+from unveil.errors import UserError, is_text
 from unveil.generation import GenerationConfig
 from unveil.models import Denoiser
 from unveil.terminal import say
@@ -48,14 +49,20 @@ def main(argv: Sequence[str]) -> int:
     denoiser, tokenizer = load_for_use(model_args, str(model_args.model_name_or_path))
     (config,) = settings.configs(denoiser.max_length)
     conversation = Conversation(denoiser, tokenizer, settings, config, chat.system)
-    typed = sys.stdin.isatty()
+    typed = sys.stdin is not None and sys.stdin.isatty()
     if typed:
         how = "chat template" if tokenizer.chat_template else "no chat template: lines of one text"
         say(f"{model_args.model_name_or_path} ({how}); {HELP}")
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        sys.stdin.reconfigure(errors="surrogateescape")  # bytes that are no text are told of, and end nothing
     failed = False
     for line in _lines(typed):
         if line == "/quit":
             break
+        if not is_text(line):
+            failed = True
+            print("unveil chat: error: this turn is not UTF-8 text; it is left out", file=sys.stderr)
+            continue
         if line == "/reset":
             conversation.reset()
             print("the conversation is forgotten")
@@ -80,7 +87,7 @@ def _lines(typed: bool) -> Iterator[str]:
                 print()
                 return
         else:
-            line = sys.stdin.readline()
+            line = sys.stdin.readline() if sys.stdin is not None else ""  # None where the shell closed it
             if not line:
                 return
         if line.strip():

@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Sequence
 
 from unveil import __version__
-from unveil.errors import UserError, UserInputWarning
+from unveil.errors import UserError, UserInputWarning, is_text
 from unveil.host_memory import keep_freed_memory
 from unveil.locks import claims_end_here
 from unveil.terminal import one_line, printable
@@ -64,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if command not in COMMANDS:
         print(f"unveil: error: no command {command!r}; choose one of {', '.join(COMMANDS)}", file=sys.stderr)
         return 2
-    broken = next((word for word in arguments if not _is_text(word)), None)
+    broken = next((word for word in arguments if not is_text(word)), None)
     if broken is not None:
         print(f"unveil {command}: error: {broken!a}: is not UTF-8 text; write it anew", file=sys.stderr)
         return 2
@@ -124,11 +124,6 @@ def _print_in_any_encoding() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
-
-
-def _is_text(word: str) -> bool:
-    """Whether a word of the command line can be written to a file: bytes that are no text come as surrogates."""
-    return not any("\ud800" <= character <= "\udfff" for character in word)
 
 
 def _quiet_libraries() -> None:

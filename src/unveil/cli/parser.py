@@ -107,7 +107,7 @@ def _checked(parser: _Parser, argv: Sequence[str], required: Mapping[str, str]) 
 def _instances(parser: _Parser, flags: list[str]) -> tuple[Any, ...]:
     try:
         return parser.parse_args_into_dataclasses(flags, look_for_args_file=False)
-    except (ValueError, TypeError, ImportError) as error:
+    except (ValueError, TypeError, ImportError, OSError, LookupError, AttributeError, RuntimeError) as error:
         if isinstance(error, UserError):
             raise
         raise UserError(f"{' '.join(str(error).split())}; check the flags") from error

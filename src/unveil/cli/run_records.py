@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from unveil.errors import UserError
+from unveil.errors import UserError, shortened
 from unveil.judging import sign_test
 
 RUN, METRICS, COMPARE = "run.json", "metrics.jsonl", "compare.json"
@@ -79,7 +79,7 @@ class RunRecord:
 
     def series(self, name: str) -> tuple[list[float], list[float]]:
         """Steps and values of a metric of training."""
-        logs = [log for log in self.training if name in log]
+        logs = [log for log in self.training if log.get(name) is not None]
         return [float(log["step"]) for log in logs], [float(log[name]) for log in logs]
 
     def last(self, name: str) -> float | None:
@@ -132,7 +132,7 @@ def read_run(path: Path) -> RunRecord:
         )
     run = RunRecord(path)
     if (path / RUN).is_file():
-        run.record = _read_json(path / RUN)
+        run.record = _read_record(path / RUN)
     if (path / METRICS).is_file():
         run.logs = _read_logs(path / METRICS, run.notes)
     results = run.record.get("results") or {}
@@ -210,10 +210,19 @@ def _interval(found: dict[str, Any]) -> tuple[float, float, float]:
     return float(found["rate"]), float(found["low"]), float(found["high"])
 
 
+def _read_record(file: Path) -> dict[str, Any]:
+    """A `run.json`, if its parts are what they should be."""
+    record = _read_json(file)
+    for name in ("arguments", "settings", "results"):
+        if not isinstance(record.get(name) or {}, dict):
+            raise UserError(f"{file}: {name} is no JSON object; mend or remove the file")
+    return record
+
+
 def _read_json(file: Path) -> dict[str, Any]:
     try:
         value = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(
             f"{file}: cannot be read as JSON ({' '.join(str(error).split())}); mend or remove it"
         ) from error
@@ -235,7 +244,10 @@ def _read_logs(file: Path, notes: list[str]) -> list[dict[str, Any]]:
             log = json.loads(line)
             if not isinstance(log, dict) or not isinstance(log.get("step"), int | float):
                 raise ValueError("no object with a step")
-        except ValueError as error:
+            odd = [name for name, value in log.items() if not isinstance(value, int | float | None)]
+            if odd:
+                raise ValueError(f"{shortened(odd[0])} is {shortened(log[odd[0]])}, not a number")
+        except (ValueError, RecursionError) as error:
             if number == len(lines):  # no line end follows: the run was killed while it wrote
                 notes.append(f"the last line of {file.name} was cut off and is left out")
                 continue
