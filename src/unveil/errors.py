@@ -4,7 +4,9 @@ A `UserError` carries one line: where (file, row or flag), what was wrong, what 
 that line and exits with code 2; library users get an ordinary `ValueError`.
 """
 
+import reprlib
 import warnings
+from collections.abc import Iterable
 
 
 class UserError(ValueError):
@@ -26,10 +28,23 @@ def name_rows(rows: list[int], limit: int = 5) -> str:
     return shown if len(rows) <= limit else f"{shown} and {len(rows) - limit} more"
 
 
+def name_some(names: Iterable[str], limit: int = 10, quoted: bool = True) -> str:
+    """`'a', 'b' and 40 more`: names that a file gave, for a message, never a flood."""
+    known = list(names)
+    listed = ", ".join(shortened(name) if quoted else shortened(name)[1:-1] for name in known[:limit])
+    return listed if len(known) <= limit else f"{listed} and {len(known) - limit} more"
+
+
 def shortened(value: object, limit: int = 60) -> str:
-    """A value as a message shows it: its repr, cut after `limit` characters."""
-    text = repr(value)
+    """A value as a message shows it: its repr, cut after `limit` characters, whatever it holds."""
+    text = _REPR.repr(value)
     return text if len(text) <= limit else f"{text[: limit - 3]}..."
+
+
+_REPR = reprlib.Repr()
+_REPR.maxlevel = 3
+_REPR.maxlist = _REPR.maxtuple = _REPR.maxdict = 10
+_REPR.maxstring = _REPR.maxlong = _REPR.maxother = 100
 
 
 def is_text(word: str) -> bool:

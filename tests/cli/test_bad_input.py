@@ -29,10 +29,13 @@ ROWS = {
     "missing column": (without_completion(), "no column 'completion'.*--column_map"),
     "label is a number": (
         [{**row, "label": 1} for row in THUMBS],
-        r"row 0 .*label is 1 \(int\), not a boolean; write true",
+        r"label is 1 \(int\), not a boolean \(rows, from 0: 0, .*; write true .*--label_map 1=true",
     ),
-    "label is text": ([{**row, "label": "yes"} for row in THUMBS], "label is 'yes'.*write true or false"),
-    "label is missing in a row": (row_5(label=None), "row 5 .*label is None.*give every row a label"),
+    "label is text": (
+        [{**row, "label": "maybe"} for row in THUMBS],
+        r"label is 'maybe' .*from 0: 0, .*write true or false, or say what it means with --label_map maybe=true",
+    ),
+    "label is missing in a row": (row_5(label=None), r"label is None .*from 0: 5\); give every row a label"),
     "empty completion": (row_5(completion="  "), r"the completion is empty \(rows, from 0: 5\); .*--on_bad_rows drop"),
     "empty prompt": (row_5(prompt=""), r"the prompt is empty \(rows, from 0: 5\)"),
     "prompt longer than the context": (
@@ -240,7 +243,7 @@ GENERATION = {
     "mask in the prompt": (["--prompt", "a <|mask|>"], "--prompt: .* mask token"),
     "prompt longer than the context": (
         ["--prompt", "a" * 250],
-        "prompts 0: longer than the 248 tokens that --gen_length 8",
+        r"--prompt: 1 of 1 rows cannot be used: the prompt is longer than the 248 tokens that --gen_length 8 .*id 0\)",
     ),
     "no canvas": (["--prompt", "a", "--gen_length", "0"], "--gen_length 0: not a count"),
     "blocks that do not divide": (

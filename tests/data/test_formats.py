@@ -111,7 +111,7 @@ def test_a_conversational_pair_with_one_answer_is_an_identical_pair_not_a_crash(
     [
         (1, "write true for desirable and false for undesirable"),
         (0.0, "write true for desirable"),
-        ("true", "write true or false, without quotes"),
+        ("maybe", "write true or false, or say what it means with --label_map maybe=true"),
         (None, "give every row a label"),
         ([True], "write true or false"),
     ],
@@ -121,22 +121,27 @@ def test_a_label_that_is_not_boolean_names_row_value_and_remedy(value, remedy):
     with pytest.raises(UserError) as caught:
         unpaired_rows(rows, "thumbs.jsonl", on_bad_rows="drop")
     message = str(caught.value)
-    assert message.startswith(f"thumbs.jsonl, row 0 (counted from 0): label is {value!r}")
+    assert message.startswith(f"thumbs.jsonl: 1 of 1 rows cannot be used: label is {value!r}")
+    assert "(rows, from 0: 0)" in message
     assert remedy in message
 
 
 def test_a_missing_label_in_a_later_row_is_named():
-    with pytest.raises(UserError, match=r"f, row 2 .*label is None"):
+    with pytest.raises(UserError, match=r"label is None .*from 0: 2\)"):
         unpaired_rows(rows_of(UP, DOWN, {**UP, "label": None}), "f")
 
 
-def test_class_labels_are_numbers_and_refused():
-    features = Features(
-        {"prompt": Value("string"), "completion": Value("string"), "label": ClassLabel(names=["no", "yes"])}
-    )
-    rows = Dataset.from_list([{**UP, "label": 1}], features=features)
-    with pytest.raises(UserError, match=r"label is 1 \(int\), not a boolean"):
-        unpaired_rows(rows, "f")
+def test_class_labels_are_read_by_their_names_and_not_by_their_numbers():
+    def rows(*names: str) -> Dataset:
+        features = Features(
+            {"prompt": Value("string"), "completion": Value("string"), "label": ClassLabel(names=list(names))}
+        )
+        return Dataset.from_list([{**UP, "label": 1}, {**DOWN, "label": 0}], features=features)
+
+    with pytest.warns(UserInputWarning, match=r"labels are read so: 'no' \(1 rows\) as false|'yes' \(1 rows\) as true"):
+        assert unpaired_rows(rows("yes", "no"), "f")["label"][:] == [False, True]
+    with pytest.raises(UserError, match=r"label is 'b' \(str\), not a boolean"):
+        unpaired_rows(rows("a", "b"), "f")
 
 
 def test_numpy_and_arrow_booleans_are_booleans():
@@ -249,13 +254,22 @@ def test_an_own_example_id_is_kept_and_doubled_for_pairs():
 
 
 @pytest.mark.parametrize(
-    ("ids", "message"),
-    [([1, 1], r"occurs more than once \(rows 1,"), (["a", "b"], "example_id is 'a'"), ([-1, 2], "example_id is -1")],
+    ("ids", "why"),
+    [
+        ([1, 1], r"an id more than once \(rows 1,"),
+        (["a", "b"], "it holds 'a'"),
+        ([-1, 2], "it holds -1"),
+        ([1.0, 2.0], "it holds 1.0"),
+        ([True, False], "it holds True"),
+        ([None, 2], "it holds None"),
+        ([[1], [2]], r"it holds \[1\]"),
+        ([2**62, 1], "ids must be below"),
+    ],
 )
-def test_a_wrong_example_id_is_refused(ids, message):
-    rows = rows_of({**UP, "example_id": ids[0]}, {**DOWN, "example_id": ids[1]})
-    with pytest.raises(UserError, match=message):
-        unpaired_rows(rows, "f")
+def test_a_column_example_id_that_cannot_name_rows_is_the_users_own(ids, why):
+    pairs = [{"prompt": "p", "chosen": "x", "rejected": "y", "example_id": value} for value in ids]
+    with pytest.warns(UserInputWarning, match=f"f: the column example_id is left alone and rows go by .*{why}"):
+        assert unpaired_rows(rows_of(*pairs), "f")["example_id"][:] == [0, 1, 2, 3]
 
 
 def test_unpaired_rows_may_be_saved_and_read_again(tmp_path):

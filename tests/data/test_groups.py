@@ -60,9 +60,10 @@ def test_own_example_ids_decide_and_survive_reordering():
     assert again["response_ids"][:] == [[3000, 3001, 3002], [7000, 7001, 7002]]
 
 
-def test_an_example_id_too_large_for_its_candidates_is_refused():
-    with pytest.raises(UserError, match=r"f, row 0 .*example_id \d+ is too large; it must be below 9223372036854775"):
-        list_rows(rows_of({**LIST, "example_id": 2**60}), "f")
+def test_an_example_id_too_large_for_its_candidates_gives_way_to_the_row_number():
+    with pytest.warns(UserInputWarning, match=r"example_id is left alone .*ids must be below 9223372036854775"):
+        assert list_rows(rows_of({**LIST, "example_id": 2**60}), "f")["response_ids"][:] == [[0, 1, 2]]
+    assert list_rows(rows_of({**LIST, "example_id": 2**53}), "f")["example_id"][:] == [2**53 * 1000]
 
 
 def test_graded_answers_are_put_together_by_prompt_and_keep_their_row_as_id():

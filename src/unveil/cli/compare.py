@@ -11,7 +11,14 @@ from transformers import PreTrainedTokenizerBase
 from unveil.cli.compare_output import WRITTEN, Compared, print_results, write_results, write_verdicts
 from unveil.cli.inputs import refuse_to_lose_inputs
 from unveil.cli.judges import NAMES, JudgeArguments
-from unveil.cli.kept_answers import ANSWERS, DATA_FLAGS, MODEL_FLAGS, KeptAnswers, fingerprint_of_answers
+from unveil.cli.kept_answers import (
+    ANSWERS,
+    DATA_FLAGS,
+    MODEL_FLAGS,
+    KeptAnswers,
+    fingerprint_of_answers,
+    without_results,
+)
 from unveil.cli.loading import load_for_use
 from unveil.cli.options import HeldOutArguments, UseArguments
 from unveil.cli.parser import CommandLine
@@ -88,10 +95,12 @@ def main(argv: Sequence[str]) -> None:
     loaded = {side: load_for_use(models, name) for side, name in names.items()}
     configs = settings.configs(shortest(denoiser for denoiser, _ in loaded.values()))
     named = {flag: getattr(models, flag) for flag in MODEL_FLAGS} | {flag: getattr(data, flag) for flag in DATA_FLAGS}
-    places, answers = sample_all(rows, source, data, settings, configs, loaded, folder, named)
+    asked, answers = sample_all(rows, source, data, settings, configs, loaded, folder, named)
     seeds = [config.seed for config in configs]
-    compared = Compared(names, source, configs, data.max_samples, origins(rows, places, seeds), vote=panel.judge_vote)
-    prompts = [as_text(rows[place]["prompt"]) for place in places]
+    compared = Compared(names, source, configs, data.max_samples, origins(asked, seeds), vote=panel.judge_vote)
+    prompts = [as_text(row["prompt"]) for row in asked]
+    place = {number: place for place, number in enumerate(rows["row"])}
+    places = [place[row["row"]] for row in asked]
     for number, judge in enumerate(judges):
         columns = chosen(columns_of[number], places)
         compared.judgements.append(judge_samples(judge, prompts, answers["A"], answers["B"], columns))
@@ -125,11 +134,11 @@ def sample_all(
     loaded: dict[str, tuple[Denoiser, PreTrainedTokenizerBase]],
     folder: Path | None,
     named: dict[str, Any],
-) -> tuple[list[int], dict[str, list[list[Answer]]]]:
-    """Places of the prompts that both models can use, and the answers of A, of B, and (for the null) of B again."""
-    ids = {side: prompt_ids(rows, source, data, *loaded[side]) for side in loaded}
-    places = [place for place in ids["A"] if place in ids["B"]]
-    if not places:
+) -> tuple[list[dict[str, Any]], dict[str, list[list[Answer]]]]:
+    """Rows whose prompts both models can use, and the answers of A, of B, and (for the null) of B again."""
+    ids = {side: prompt_ids(rows, source, data, *loaded[side], configs[0].gen_length) for side in loaded}
+    asked: dict[int, Any] = {row["row"]: row for row in rows if all(row["row"] in ids[side] for side in ids)}  # type: ignore[index, call-overload]
+    if not asked:
         raise UserError(f"{source}: no prompt can be used by both models; correct the rows")
     fingerprint = {}
     if folder:
@@ -140,8 +149,8 @@ def sample_all(
         return kept.complete(
             side,
             config.seed,
-            {place: ids[side][place] for place in places},
-            {place: int(rows[place]["example_id"]) for place in places},
+            {number: ids[side][number] for number in asked},
+            {number: int(row["example_id"]) for number, row in asked.items()},
             lambda part: answer(*loaded[side], part, settings, config),
             at_once=max(32, 2 * settings.tokens_per_batch // configs[0].gen_length),
         )
@@ -151,7 +160,7 @@ def sample_all(
         answers["B again"] = [sample("B", replace(config, seed=config.seed + len(configs))) for config in configs]
     if kept.reused:
         say(f"{kept.reused} answers were in {folder} already")
-    return places, answers
+    return list(asked.values()), answers
 
 
 def output_folder(data: CompareArguments) -> Path | None:
@@ -163,6 +172,8 @@ def output_folder(data: CompareArguments) -> Path | None:
     if not data.output_dir:
         return None
     folder = Path(data.output_dir)
+    if without_results(folder):
+        return folder
     if (folder / ANSWERS).is_file() and not (data.resume or data.overwrite):
         raise UserError(
             f"--output_dir {folder}: holds answers already; give --resume to use them again, --overwrite to replace "
@@ -217,6 +228,6 @@ def judge_samples(
     )
 
 
-def origins(rows: Dataset, places: list[int], seeds: list[int]) -> list[dict[str, int]]:
+def origins(asked: list[dict[str, Any]], seeds: list[int]) -> list[dict[str, int]]:
     """Which row and seed each comparison is about, in the order of `judge_samples`."""
-    return [{"example_id": rows[place]["example_id"], "seed": seed} for seed in seeds for place in places]
+    return [{"example_id": row["example_id"], "seed": seed} for seed in seeds for row in asked]

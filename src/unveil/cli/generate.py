@@ -66,23 +66,24 @@ def main(argv: Sequence[str]) -> None:
     rows, source = read_prompts(data, data.prompt, settings.chat)
     denoiser, tokenizer = load_for_use(model_args, str(model_args.model_name_or_path))
     configs = settings.configs(denoiser.max_length)
-    ids_by_place = prompt_ids(rows, source, data, denoiser, tokenizer)
-    titles = [as_text(rows[place]["prompt"]) for place in ids_by_place] if data.show else None
+    ids_by_row = prompt_ids(rows, source, data, denoiser, tokenizer, configs[0].gen_length)
+    prompts: dict[int, Any] = {row["row"]: row for row in rows}  # type: ignore[index, call-overload]
+    titles = [as_text(prompts[number]["prompt"]) for number in ids_by_row] if data.show else None
     results: list[dict[str, Any]] = []
     paths: list[dict[str, Any]] = []
     cost = Statistics()
     for config in configs:
         recorder = None
         if data.trajectories:
-            recorder = Recorder(list(ids_by_place.values()), config, denoiser.mask_token_id, list(ids_by_place))
-        samples = _watched(denoiser, tokenizer, ids_by_place, settings, config, recorder, titles)
+            recorder = Recorder(list(ids_by_row.values()), config, denoiser.mask_token_id, list(ids_by_row))
+        samples = _watched(denoiser, tokenizer, ids_by_row, settings, config, recorder, titles)
         cost += samples.statistics
-        for place, (text, tokens) in zip(ids_by_place, texts(tokenizer, samples)):
-            row: dict[str, Any] = rows[place]
+        for number, (text, tokens) in zip(ids_by_row, texts(tokenizer, samples)):
+            asked = {"example_id": prompts[number]["example_id"], "prompt": prompts[number]["prompt"]}
             ended = tokens < config.gen_length
-            results.append({**row, "answer": text, "tokens": tokens, "ended": ended, "seed": config.seed})
-        for place, path in zip(ids_by_place, recorder.trajectories if recorder else []):
-            paths.append({"example_id": rows[place]["example_id"], **as_row(path)})
+            results.append({**asked, "answer": text, "tokens": tokens, "ended": ended, "seed": config.seed})
+        for number, path in zip(ids_by_row, recorder.trajectories if recorder else []):
+            paths.append({"example_id": prompts[number]["example_id"], **as_row(path)})
     results.sort(key=lambda row: row["example_id"])  # stable: the samples of a prompt stay in their order
     if data.trajectories:
         write_rows(data.trajectories, sorted(paths, key=lambda row: row["example_id"]))
@@ -100,7 +101,7 @@ def main(argv: Sequence[str]) -> None:
 def _watched(
     denoiser: Denoiser,
     tokenizer: PreTrainedTokenizerBase,
-    ids_by_place: dict[int, list[int]],
+    ids_by_row: dict[int, list[int]],
     settings: GenerationArguments,
     config: GenerationConfig,
     recorder: Recorder | None,
@@ -116,4 +117,4 @@ def _watched(
             for observer in watching:
                 observer(step)
 
-        return sampled(denoiser, tokenizer, ids_by_place, settings, config, tell if watching else None)
+        return sampled(denoiser, tokenizer, ids_by_row, settings, config, tell if watching else None)

@@ -10,7 +10,7 @@ from typing import Any
 from datasets import Dataset
 
 from unveil.cli.options import HeldOutArguments
-from unveil.data import load_rows
+from unveil.data.columns import own_columns
 from unveil.errors import UserError
 from unveil.judging import Judge, RatingJudge
 from unveil.judging.answer_cache import AnswerCache
@@ -227,17 +227,16 @@ def cache_file(model: str) -> Path:
 def data_columns(judge: Judge, data: HeldOutArguments, rows: Dataset) -> dict[str, list[Any]] | None:
     """For a judge that reads columns: those of the data beside the prompt, one value per row of `rows`.
 
-    rows: as `read_prompts` gives them, with `example_id`, the number of the row in the data.
+    rows: as `read_prompts` gives them, with `row`, the number of the row in the data.
     """
     if not getattr(judge, "reads_columns", False) or not data.dataset_name:
         return None
-    source = str(data.dataset_name)
-    whole = load_rows(source, data.split_of(source, data.dataset_split), data.dataset_config)
+    whole = data.read_held_out()
     for given, wanted in (data.columns() or {}).items():
         if given in whole.column_names and wanted not in whole.column_names:
             whole = whole.rename_column(given, wanted)
-    chosen = whole.select(rows["example_id"][:])
-    return {name: list(chosen[name]) for name in chosen.column_names if name not in ("prompt", "example_id")}
+    chosen = whole.select(rows["row"][:])
+    return {name: list(chosen[name]) for name in own_columns(chosen) if name != "prompt"}
 
 
 def _human_ratings() -> Judge:

@@ -94,6 +94,13 @@ class KeptAnswers:
                 file.write("".join(_line(*one) for one in kept))
 
 
+def without_results(folder: Path) -> bool:
+    """Whether the folder holds nothing but what a comparison leaves that failed before its first answer."""
+    left = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    answers = folder / ANSWERS
+    return bool(left) and left <= {ANSWERS, SETTINGS} and not (answers.is_file() and answers.stat().st_size)
+
+
 def fingerprint_of_answers(
     loaded: Mapping[str, tuple[Denoiser, PreTrainedTokenizerBase]],
     settings: GenerationArguments,

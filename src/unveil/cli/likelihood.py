@@ -15,10 +15,10 @@ from rich.table import Table
 
 from unveil.cli.inputs import refuse_to_lose_inputs
 from unveil.cli.loading import load_for_use, require_same_family
-from unveil.cli.options import HeldOutArguments, UseArguments
+from unveil.cli.options import LABEL_MAP, HeldOutArguments, UseArguments
 from unveil.cli.output import excerpt, require_new_file, write_rows
 from unveil.cli.parser import parse
-from unveil.data import load_rows, sft_rows, unpaired_rows
+from unveil.data import sft_rows, unpaired_rows
 from unveil.draws import check_design, plan
 from unveil.errors import UserError, name_rows
 from unveil.likelihood import Response, score, standard_error
@@ -40,6 +40,7 @@ class LikelihoodArguments(HeldOutArguments):
     """Which answers, and how they are scored"""
 
     ref_model_name_or_path: str | None = field(default=None, metadata={"help": "Reference model, for margins."})
+    label_map: list[str] | None = field(default=None, metadata={"help": LABEL_MAP})
     output_file: str | None = field(default=None, metadata={"help": "Write JSON lines there, one per answer."})
     num_draws: int = field(default=32, metadata={"help": "Monte-Carlo draws (forward passes) per answer."})
     draw_design: str = field(
@@ -100,14 +101,14 @@ def main(argv: Sequence[str]) -> None:
 def read_answers(data: LikelihoodArguments) -> Dataset:
     """Thumbs, pairs (taken apart) or answers without feedback, whichever the columns say."""
     name = str(data.dataset_name)
-    rows = load_rows(name, data.split_of(name, data.dataset_split), data.dataset_config)
-    if data.max_samples is not None:
-        rows = rows.select(range(min(data.max_samples, len(rows))))
+    rows = data.read_held_out()
     renamed = data.columns() or {}
     names = {renamed.get(column, column) for column in rows.column_names}
     bad_rows: Any = data.on_bad_rows
     if {"chosen", "rejected"} <= names or {"prompt", "completion", "label"} <= names:
-        return unpaired_rows(rows, name, column_map=renamed, on_bad_rows=bad_rows, allow_one_label=True)
+        return unpaired_rows(
+            rows, name, column_map=renamed, on_bad_rows=bad_rows, allow_one_label=True, label_map=data.labels()
+        )
     return sft_rows(rows, name, column_map=renamed, on_bad_rows=bad_rows)
 
 

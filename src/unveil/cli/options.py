@@ -2,7 +2,11 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+from datasets import Dataset
+
+from unveil.data import load_rows, parse_label_map
 from unveil.errors import UserError
 
 
@@ -63,9 +67,30 @@ class RowArguments:
         default=None, metadata={"help": "Columns under other names, as given=wanted: kto_tag=label."}
     )
 
-    def split_of(self, name: str, split: str) -> str:
-        """A single local file has no splits, so all of it is meant."""
-        return "train" if Path(name).is_file() else split
+    def read(
+        self,
+        name: str,
+        split: str | None,
+        otherwise: str,
+        flag: str = "--dataset_name",
+        on_bad_rows: str = "error",
+    ) -> Dataset:
+        """Rows of a split of `name`, as given or `otherwise`; where none is given, all of a single local file."""
+        single = Path(name).expanduser().is_file()
+        bad_rows: Any = on_bad_rows
+        return load_rows(
+            name,
+            split or ("train" if single else otherwise),
+            self.dataset_config,
+            flag,
+            on_bad_rows=bad_rows,
+            column_map=self.columns(),
+            label_map=self.labels(),
+        )
+
+    def labels(self) -> dict[str, bool] | None:
+        """`--label_map`, of a command that has it."""
+        return parse_label_map(getattr(self, "label_map", None))
 
     def columns(self) -> dict[str, str] | None:
         """`--column_map a=b` as a dictionary."""
@@ -78,16 +103,30 @@ class RowArguments:
         return names or None
 
 
+LABEL_MAP = "What labels mean: thumbs_up=true,-1=false; unset: true/false, and the usual words and numbers."
+
+
 @dataclass
 class DataArguments(RowArguments):
     """Which data to train on"""
 
-    dataset_train_split: str = field(default="train", metadata={"help": "Split to train on."})
+    label_map: list[str] | None = field(default=None, metadata={"help": LABEL_MAP})
+    dataset_train_split: str = field(
+        default="train", metadata={"help": "Split to train on, or a part of it, of a file too: train[:90%]."}
+    )
     eval_dataset_name: str | None = field(
         default=None, metadata={"help": "Held-out data in the same format; scored at the end, see --eval_strategy."}
     )
-    dataset_test_split: str = field(
-        default="test", metadata={"help": "Split of --eval_dataset_name, where it has any."}
+    dataset_test_split: str | None = field(
+        default=None,
+        metadata={
+            "help": "Split to hold out, of --eval_dataset_name or else of --dataset_name, such as train[90%:]; unset: "
+            "test, or all of a file."
+        },
+    )
+    eval_size: float | None = field(
+        default=None,
+        metadata={"help": "Hold out this share (or number) of the prompts of --dataset_name, by --seed, instead."},
     )
     overwrite: bool = field(default=False, metadata={"help": "Allow an output folder that is not empty."})
 
@@ -96,7 +135,10 @@ class DataArguments(RowArguments):
 class HeldOutArguments(RowArguments):
     """Which data to use"""
 
-    dataset_split: str = field(default="test", metadata={"help": "Split of the data, where it has any."})
+    dataset_split: str | None = field(
+        default=None,
+        metadata={"help": "Split of the data, or a part of it: train[10:20]; unset: test, or all of a file."},
+    )
     max_samples: int | None = field(default=None, metadata={"help": "Use the first so many rows only."})
     max_prompt_length: int | None = field(default=None, metadata={"help": "Keep the last so many tokens of a prompt."})
     on_bad_rows: str = field(default="error", metadata={"help": "Rows that cannot be used: error, or drop and count."})
@@ -105,6 +147,11 @@ class HeldOutArguments(RowArguments):
     def __post_init__(self) -> None:
         if self.max_samples is not None and self.max_samples < 1:
             raise UserError(f"--max_samples {self.max_samples}: at least 1 row is needed")
+
+    def read_held_out(self) -> Dataset:
+        """The rows that the flags name, `--max_samples` of them."""
+        rows = self.read(str(self.dataset_name), self.dataset_split, "test", on_bad_rows=self.on_bad_rows)
+        return rows if self.max_samples is None else rows.select(range(min(self.max_samples, len(rows))))
 
 
 def needed(value: str | None, flag: str, what: str) -> str:

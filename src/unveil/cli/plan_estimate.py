@@ -73,7 +73,9 @@ def estimate(
     def counted(rows: Any, source: str | None) -> Answers:
         return Answers.of(tokenize(rows, tokenizer, denoiser, args, str(source)))
 
-    answers = counted(read_feedback(script, args, objective), script.dataset_name)
+    held_out_name = script.dataset_name if script.eval_size is not None else None
+    feedback, _ = read_feedback(script, args, objective, held_out_name)
+    answers = counted(feedback, script.dataset_name)
     replay = read_replay(script, args)
     replayed = None if replay is None else counted(replay, script.replay_dataset_name)
 

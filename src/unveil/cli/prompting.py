@@ -9,14 +9,15 @@ from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 
 from unveil.cli.options import HeldOutArguments
-from unveil.data import load_rows, prompt_rows, tokenize_prompts
+from unveil.data import prompt_rows, tokenize_prompts
+from unveil.data.columns import EXAMPLE_ID, example_ids
 from unveil.errors import UserError
 from unveil.generation import GenerationConfig, Observer, Samples, sample
+from unveil.generation.checks import room_for_prompts
 from unveil.models import Denoiser, unwrap
 
 _DEFAULT_LENGTH, _DEFAULT_BLOCK = 128, 32
 _MOST_SAMPLES = 100_000
-# Prompts meet the model's context in the sampler, which knows what --gen_length leaves of it.
 _NO_LIMIT = 2**31 - 1
 
 
@@ -137,40 +138,65 @@ class Answer(NamedTuple):
 
 
 def read_prompts(data: HeldOutArguments, given: list[str] | None, chat: bool) -> tuple[Dataset, str]:
-    """Rows `example_id`, `prompt` from the flags or the data, and the name of where they come from."""
+    """Rows `row`, `example_id`, `prompt` from the flags or the data, and the name of where they come from.
+
+    `row` is the number of the row in the data, whatever else was left out; `example_id` is its own, where the data has
+    one that can serve, else the same number.
+    """
     if bool(given) == bool(data.dataset_name):
         raise UserError("--prompt and --dataset_name: give one of them, and not both")
     if given:
-        rows, source = Dataset(pa.table({"prompt": given})), "--prompt"
+        rows, source = _rows_of_flags(given), "--prompt"
     else:
-        source = str(data.dataset_name)
-        rows = load_rows(source, data.split_of(source, data.dataset_split), data.dataset_config)
-    if data.max_samples is not None:
-        rows = rows.select(range(min(data.max_samples, len(rows))))
+        rows, source = data.read_held_out(), str(data.dataset_name)
     bad_rows: Any = data.on_bad_rows
+    ids = example_ids(rows, source)
+    if EXAMPLE_ID in rows.column_names:
+        rows = rows.remove_columns(EXAMPLE_ID)
     rows = prompt_rows(rows, source, column_map=None if given else data.columns(), on_bad_rows=bad_rows)
-    if chat and isinstance(rows[0]["prompt"], str):
-        messages = [[{"role": "user", "content": prompt}] for prompt in rows["prompt"]]
-        rows = Dataset(pa.table({"example_id": rows["example_id"][:], "prompt": messages}))
-    return rows, source
+    numbers, prompts = rows[EXAMPLE_ID][:], rows["prompt"][:]
+    if chat and isinstance(prompts[0], str):
+        prompts = [[{"role": "user", "content": prompt}] for prompt in prompts]
+    columns = {"row": numbers, EXAMPLE_ID: [ids[number] for number in numbers], "prompt": prompts}
+    return Dataset(pa.table(columns)), source
+
+
+def _rows_of_flags(given: list[str]) -> Dataset:
+    try:
+        return Dataset(pa.table({"prompt": given}))
+    except UnicodeEncodeError as error:
+        raise UserError(
+            "--prompt: holds bytes that are no text; give UTF-8, or the prompts in a file with --dataset_name"
+        ) from error
 
 
 def prompt_ids(
-    rows: Dataset, source: str, data: HeldOutArguments, denoiser: Denoiser, tokenizer: PreTrainedTokenizerBase
+    rows: Dataset,
+    source: str,
+    data: HeldOutArguments,
+    denoiser: Denoiser,
+    tokenizer: PreTrainedTokenizerBase,
+    gen_length: int,
 ) -> dict[int, list[int]]:
-    """Token ids of each usable prompt, by its place in `rows`."""
+    """Token ids of each usable prompt, by the number of its row.
+
+    Raises:
+        UserError: rows that cannot be used (unless --on_bad_rows drop), those that leave no room for the canvas too.
+    """
     bad_rows: Any = data.on_bad_rows
+    room = room_for_prompts(denoiser.max_length, gen_length)
     tokenized = tokenize_prompts(
         rows,
         tokenizer,
-        max_length=_NO_LIMIT,
+        max_length=_NO_LIMIT if room is None else room + 1,
         mask_token_id=denoiser.mask_token_id,
         source=source,
         max_prompt_length=data.max_prompt_length,
         on_bad_rows=bad_rows,
+        gen_length=gen_length,
     )
-    place = {example_id: index for index, example_id in enumerate(rows["example_id"])}
-    return {place[row["example_id"]]: row["prompt_ids"] for row in tokenized}  # type: ignore[index, call-overload]
+    number = dict(zip(rows[EXAMPLE_ID], rows["row"]))
+    return {number[row[EXAMPLE_ID]]: row["prompt_ids"] for row in tokenized}  # type: ignore[index, call-overload]
 
 
 def end_tokens(denoiser: Denoiser, tokenizer: PreTrainedTokenizerBase, stop_tokens: list[str] | None) -> list[int]:
@@ -193,18 +219,18 @@ def all_end_tokens(denoiser: Denoiser, tokenizer: PreTrainedTokenizerBase, stop_
 def answer(
     denoiser: Denoiser,
     tokenizer: PreTrainedTokenizerBase,
-    ids_by_place: dict[int, list[int]],
+    ids_by_row: dict[int, list[int]],
     settings: GenerationArguments,
     config: GenerationConfig,
 ) -> list[Answer]:
-    """One answer per prompt, in order. A prompt's place in its file seeds it, whatever else is asked."""
-    return texts(tokenizer, sampled(denoiser, tokenizer, ids_by_place, settings, config))
+    """One answer per prompt, in order. The number of a prompt's row seeds it, whatever else is asked."""
+    return texts(tokenizer, sampled(denoiser, tokenizer, ids_by_row, settings, config))
 
 
 def sampled(
     denoiser: Denoiser,
     tokenizer: PreTrainedTokenizerBase,
-    ids_by_place: dict[int, list[int]],
+    ids_by_row: dict[int, list[int]],
     settings: GenerationArguments,
     config: GenerationConfig,
     observer: Observer | None = None,
@@ -212,12 +238,12 @@ def sampled(
     """Answers as token ids, with what they cost."""
     return sample(
         denoiser,
-        list(ids_by_place.values()),
+        list(ids_by_row.values()),
         config,
         tokenizer.eos_token_id,  # type: ignore[arg-type]
         end_tokens(denoiser, tokenizer, settings.stop_tokens),
         tokens_per_batch=settings.tokens_per_batch,
-        indices=list(ids_by_place),
+        indices=list(ids_by_row),
         progress=sys.stderr.isatty() and observer is None,
         observer=observer,
     )

@@ -17,7 +17,7 @@ from unveil.cli.loading import read_model, read_tokenizer
 from unveil.cli.options import ModelArguments
 from unveil.cli.output import command
 from unveil.cli.parser import parse
-from unveil.cli.train import TrainScriptArguments, read_feedback, read_held_out
+from unveil.cli.train import TrainScriptArguments, read_feedback
 from unveil.cli.training_run import held_out_source, tell
 from unveil.draws import Plan
 from unveil.errors import UserError
@@ -58,10 +58,8 @@ def main(argv: Sequence[str]) -> None:
     _refuse_what_cannot_be_kept(args, objective)
     refuse_to_lose_inputs([folder], "--output_dir", argv, model_args, script)
     require_cache_or_free(folder)
-    rows = read_feedback(script, args, objective)
-    held_out, held_out_name = None, held_out_source(script, args)
-    if held_out_name:
-        held_out = read_held_out(script, args, objective, held_out_name)
+    held_out_name = held_out_source(script, args)
+    rows, held_out = read_feedback(script, args, objective, held_out_name)
     tokenizer = read_tokenizer(model_args, name)
     reference = script.ref_model_name_or_path or name
     dtype = model_args.dtype or ("auto" if model_args.use_peft else "float32")

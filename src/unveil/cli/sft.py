@@ -10,7 +10,15 @@ from unveil.cli.loading import read_tokenizer
 from unveil.cli.options import DataArguments, ModelArguments, needed
 from unveil.cli.output import command
 from unveil.cli.parser import parse
-from unveil.cli.training_run import adapted, held_out_source, load_to_train, open_output, rows_of, run, tell
+from unveil.cli.training_run import (
+    adapted,
+    held_out_rows,
+    held_out_source,
+    load_to_train,
+    open_output,
+    run,
+    tell,
+)
 from unveil.data import describe_example, sft_rows
 from unveil.errors import UserError
 from unveil.models import Denoiser, check_tokenizer, settle_mask_token
@@ -65,13 +73,18 @@ def main(argv: Sequence[str]) -> None:
     checkpoint = open_output(args, script.overwrite, argv, model_args, script)
     set_seed(args.seed)
 
-    def read(name: str, split: str, flag: str) -> Dataset:
-        rows = rows_of(script, name, split, flag)
-        return sft_rows(rows, name, column_map=script.columns(), on_bad_rows=args.on_bad_rows)
+    def read(name: str, split: str | None, otherwise: str, flag: str) -> Dataset:
+        rows = script.read(name, split, otherwise, flag, args.on_bad_rows)
+        return sft_rows(
+            rows, name, column_map=script.columns(), on_bad_rows=args.on_bad_rows, label_map=script.labels()
+        )
+
+    def read_held_out(name: str) -> Dataset:
+        return read(name, script.dataset_test_split, "test", "--eval_dataset_name")
 
     source, held_out_name = str(script.dataset_name), held_out_source(script, args)
-    rows = read(source, script.dataset_train_split, "--dataset_name")
-    held_out = read(held_out_name, script.dataset_test_split, "--eval_dataset_name") if held_out_name else None
+    rows = read(source, script.dataset_train_split, "train", "--dataset_name")
+    rows, held_out = held_out_rows(script, args, rows, held_out_name, read_held_out)
     model, tokenizer = load(script, model_args)
     denoiser = Denoiser(model)
     train_dataset = tokenize(rows, tokenizer, denoiser, args, source)

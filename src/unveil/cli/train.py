@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from datasets import Dataset
@@ -12,7 +13,15 @@ from unveil.cli.loading import read_model, require_same_family
 from unveil.cli.options import DataArguments, ModelArguments
 from unveil.cli.output import command
 from unveil.cli.parser import CommandLine
-from unveil.cli.training_run import adapted, held_out_source, load_to_train, open_output, rows_of, run, tell
+from unveil.cli.training_run import (
+    adapted,
+    held_out_rows,
+    held_out_source,
+    load_to_train,
+    open_output,
+    run,
+    tell,
+)
 from unveil.data import (
     class_balance,
     describe_example,
@@ -80,10 +89,9 @@ def main(argv: Sequence[str]) -> None:
     objective = objective_of(args)
     checkpoint = open_output(args, script.overwrite, argv, model_args, script)
     set_seed(args.seed)
-    feedback = read_feedback(script, args, objective)
-    replay = read_replay(script, args)
     held_out_name = held_out_source(script, args)
-    held_out = read_held_out(script, args, objective, held_out_name) if held_out_name else None
+    feedback, held_out = read_feedback(script, args, objective, held_out_name)
+    replay = read_replay(script, args)
 
     model, tokenizer = load_to_train(model_args, name)
     reference = read_reference(model_args, script, model, tokenizer)
@@ -148,29 +156,44 @@ def balance_of(dataset: Dataset, objective: Objective) -> tuple[str, dict[str, i
     return thumbs.describe(), {"desirable": thumbs.n_desirable, "undesirable": thumbs.n_undesirable}
 
 
-def read_feedback(script: TrainScriptArguments, args: PreferenceConfig, objective: Objective) -> Dataset:
-    """The rows to learn from in the objective's shape, some of each label as `--n_desirable`, `--n_undesirable` say."""
-    rows = _feedback(script, args, objective, str(script.dataset_name), script.dataset_train_split, "--dataset_name")
-    if args.n_desirable is None and args.n_undesirable is None:
-        return rows
+def read_feedback(
+    script: TrainScriptArguments, args: PreferenceConfig, objective: Objective, held_out_name: str | None
+) -> tuple[Dataset, Dataset | None]:
+    """Rows to learn from in the objective's shape (of each label as many as the flags say), and held-out rows."""
+
+    def read_held_out(name: str) -> Dataset:
+        return _feedback(script, args, objective, name, script.dataset_test_split, "--eval_dataset_name", held_out=True)
+
+    name = str(script.dataset_name)
+    rows = _feedback(script, args, objective, name, script.dataset_train_split, "--dataset_name")
+    rows, held_out = held_out_rows(script, args, rows, held_out_name, read_held_out)
+    return _of_each_label(rows, script, args, objective), held_out
+
+
+def _of_each_label(
+    rows: Dataset, script: TrainScriptArguments, args: PreferenceConfig, objective: Objective
+) -> Dataset:
+    """Some rows of each label, as `--n_desirable` and `--n_undesirable` say; both labels must be left."""
     if "label" not in rows.column_names:
+        if args.n_desirable is None and args.n_undesirable is None:
+            return rows
         raise UserError(
             f"--n_desirable, --n_undesirable: choose thumbs, and --objective {args.objective} learns from "
             f"{objective.shape}; leave them out"
         )
-    wanted = [1.0 if share is None else share for share in (args.n_desirable, args.n_undesirable)]
-    rows = subsample(rows, *wanted, seed=args.seed)
-    if len(set(rows["label"])) == 1 and not args.allow_one_label:
+    flags = []
+    if script.eval_size is not None:
+        flags.append(f"--eval_size {script.eval_size:g}")
+    if args.n_desirable is not None or args.n_undesirable is not None:
+        wanted = [1.0 if share is None else share for share in (args.n_desirable, args.n_undesirable)]
+        rows = subsample(rows, *wanted, seed=args.seed)
+        flags.append(f"--n_desirable {wanted[0]:g} --n_undesirable {wanted[1]:g}")
+    if flags and len(set(rows["label"])) == 1 and not args.allow_one_label:
         raise UserError(
-            f"--n_desirable {wanted[0]:g} --n_undesirable {wanted[1]:g}: rows of one label are left, and learning from "
-            "thumbs up and down needs both; keep some of each, or give --allow_one_label"
+            f"{' '.join(flags)}: rows of one label are left, and learning from thumbs up and down needs both; keep "
+            "some of each, or give --allow_one_label"
         )
     return rows
-
-
-def read_held_out(script: TrainScriptArguments, args: PreferenceConfig, objective: Objective, name: str) -> Dataset:
-    """Held-out rows in the objective's shape."""
-    return _feedback(script, args, objective, name, script.dataset_test_split, "--eval_dataset_name", held_out=True)
 
 
 def _feedback(
@@ -178,11 +201,11 @@ def _feedback(
     args: PreferenceConfig,
     objective: Objective,
     name: str,
-    split: str,
+    split: str | None,
     flag: str,
     held_out: bool = False,
 ) -> Dataset:
-    given = rows_of(script, name, split, flag)
+    given = script.read(name, split, "test" if held_out else "train", flag, args.on_bad_rows)
     choices: Any = {"pairing": script.pairing, "threshold": script.threshold, "on_bad_rows": args.on_bad_rows}
     rows = to_shape(
         given,
@@ -191,6 +214,8 @@ def _feedback(
         objective=args.objective,
         column_map=script.columns(),
         allow_one_label=args.allow_one_label or held_out,
+        label_map=script.labels(),
+        reads=columns_read(objective, args),
         liked=objective.splits_at_zero,
         **choices,
     )
@@ -204,6 +229,16 @@ def _feedback(
     return rows
 
 
+def columns_read(objective: Objective, args: PreferenceConfig) -> set[str]:
+    """Columns of the data beside prompt and answers that this run cannot do without, see `columns_to_read`."""
+    columns = set(objective.columns)
+    if (weighted := objective.position_weights) is not None and "position_weights" in columns:
+        columns |= {"steps", "step_weights"} if weighted.kind == "steps" else {"spans"}
+    if args.curriculum_stages:
+        columns |= {"gap", "score"}
+    return columns
+
+
 def read_replay(script: TrainScriptArguments, args: PreferenceConfig) -> Dataset | None:
     """The rows to rehearse, if any; a flag without its partner is refused."""
     name = script.replay_dataset_name
@@ -215,7 +250,8 @@ def read_replay(script: TrainScriptArguments, args: PreferenceConfig) -> Dataset
     if name is None:
         return None
     bad_rows: Any = args.on_bad_rows
-    rows = rows_of(script, name, script.dataset_train_split, "--replay_dataset_name")
+    split = None if Path(name).expanduser().is_file() else script.dataset_train_split
+    rows = script.read(name, split, "train", "--replay_dataset_name", args.on_bad_rows)
     return sft_rows(rows, name, on_bad_rows=bad_rows)
 
 

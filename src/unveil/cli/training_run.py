@@ -3,7 +3,7 @@
 import math
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from unveil.cli.interruption import Interrupted, StopWhenAsked, what_is_kept
 from unveil.cli.loading import read_model, read_tokenizer
 from unveil.cli.options import DataArguments, ModelArguments
 from unveil.cli.progress import ProgressLines, shown_metrics
-from unveil.data import load_rows
+from unveil.data import shared_prompts, split_by_prompt
 from unveil.errors import UserError, warn_user
 from unveil.files import require_empty
 from unveil.terminal import PlainConsole, say
@@ -82,20 +82,43 @@ def _goes_on(output: Path, checkpoint: str | None) -> bool:
     return checkpoint is not None and Path(checkpoint).resolve().parent == output.resolve()
 
 
-def rows_of(script: DataArguments, name: str, split: str, flag: str) -> Dataset:
-    """Rows of the training or held-out data as the user has them."""
-    return load_rows(name, script.split_of(name, split), script.dataset_config, flag)
-
-
 def held_out_source(script: DataArguments, args: DrawConfig) -> str | None:
-    """Where held-out rows come from: `--eval_dataset_name`, or as in TRL the test split of `--dataset_name`."""
+    """Where held-out rows come from: `--eval_dataset_name`, or as in TRL a split (or part) of `--dataset_name`.
+
+    Raises:
+        UserError: flags that name more than one, or evaluation without any.
+    """
+    other = "--eval_dataset_name" if script.eval_dataset_name else "--dataset_test_split"
+    if script.eval_size is not None and (script.eval_dataset_name or script.dataset_test_split):
+        raise UserError(f"--eval_size: holds out rows of --dataset_name, and {other} names others; give one of them")
     if script.eval_dataset_name:
         return script.eval_dataset_name
+    if script.eval_size is not None or script.dataset_test_split is not None:
+        return script.dataset_name
     if args.eval_strategy == "no":
         return None
-    if Path(str(script.dataset_name)).is_file():
-        raise UserError("--eval_strategy: there are no held-out rows to evaluate on; give --eval_dataset_name")
+    if Path(str(script.dataset_name)).expanduser().is_file():
+        raise UserError(
+            "--eval_strategy: there are no held-out rows to evaluate on; give --eval_dataset_name or --eval_size 0.1"
+        )
     return script.dataset_name
+
+
+def held_out_rows(
+    script: DataArguments, args: DrawConfig, rows: Dataset, name: str | None, read: Callable[[str], Dataset]
+) -> tuple[Dataset, Dataset | None]:
+    """(rows to train on, held-out rows): a part of `rows` by `--eval_size`, or what `read` gives of `name`, if any.
+
+    Says how many held-out rows have a prompt that is trained on.
+    """
+    if name is None:
+        return rows, None
+    if script.eval_size is not None:
+        return split_by_prompt(rows, script.eval_size, args.seed, name)
+    held_out = read(name)
+    if said := shared_prompts(rows, held_out, name):
+        tell(args, f"warning: {said}")
+    return rows, held_out
 
 
 def load_to_train(

@@ -13,7 +13,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from unveil.cli.inputs import refuse_to_lose_inputs
 from unveil.cli.likelihood import read_answers
 from unveil.cli.loading import load_for_use, require_same_family
-from unveil.cli.options import HeldOutArguments, UseArguments
+from unveil.cli.options import LABEL_MAP, HeldOutArguments, UseArguments
 from unveil.cli.parser import parse
 from unveil.cli.variance_page import figure, print_page, report_of
 from unveil.diagnostics.estimator_comparison import compare
@@ -48,6 +48,7 @@ class VarianceArguments(HeldOutArguments):
     ref_model_name_or_path: str | None = field(
         default=None, metadata={"help": "Reference model; unset: a copy of the model with noise, see --perturbation."}
     )
+    label_map: list[str] | None = field(default=None, metadata={"help": LABEL_MAP})
     perturbation: float = field(
         default=0.02, metadata={"help": "Without a reference: sd of the copy's noise, relative to each weight tensor."}
     )

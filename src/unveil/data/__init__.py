@@ -30,6 +30,8 @@ from unveil.data.formats import prompt_rows, sft_rows, unpaired_rows
 from unveil.data.group_balance import GroupBalance, group_balance
 from unveil.data.group_tokenizing import tokenize_groups
 from unveil.data.groups import graded_rows, list_rows, pair_rows
+from unveil.data.holding_out import shared_prompts, split_by_prompt
+from unveil.data.labels import parse_label_map
 from unveil.data.loading import load_rows
 from unveil.data.position_weights import ld_weights, span_weights, step_weights
 from unveil.data.reshaping import to_shape
@@ -62,10 +64,13 @@ __all__ = [
     "load_rows",
     "pair_rows",
     "pairs_to_thumbs",
+    "parse_label_map",
     "prompt_rows",
     "sft_rows",
     "shape_of",
+    "shared_prompts",
     "span_weights",
+    "split_by_prompt",
     "step_weights",
     "subsample",
     "thumbs_to_lists",

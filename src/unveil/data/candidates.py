@@ -12,16 +12,63 @@ Everything here raises `BadRow` with a reason and a remedy; the row and the file
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
+
+import pyarrow as pa
+from datasets import Dataset
 
 from unveil.data.bad_rows import BadRow
 from unveil.data.conversation import Prompt, read_completion
+from unveil.errors import shortened, warn_user
 
 PER_CANDIDATE = ("score", "rank", "steps", "step_weights", "spans")
 PER_PROMPT = ("margin", "weight", "gap")
 
 Span = list[int]
+_PAIR_SCORES = ("score_chosen", "score_rejected")
+_WEIGHTED_STEPS = ("steps", "step_weights")
+
+
+def columns_to_read(dataset: Dataset, names: Sequence[str], reads: Collection[str] | None, source: str) -> list[str]:
+    """Those of the optional columns `names` that the data set has and the run reads.
+
+    `reads` are the ones that the run cannot do without; what else it reads (all of them where `reads` is None, `weight`
+    and `margin`, weighted steps, spans) is read where it has the form of ours. A column of that name with something else in it
+    is the user's own: it is left alone, as `id` or `meta` are, and named in a warning.
+    """
+    present = [name for name in names if name in dataset.column_names]
+    needed = set(reads or ())
+    types = dataset.features.arrow_schema
+    if "score" in needed and set(_PAIR_SCORES) <= set(present):
+        needed |= set(_PAIR_SCORES)
+        if "score" in present and not _fits("score", types.field("score").type):
+            needed.remove("score")  # the scores are in the two columns
+    general = {"weight", "margin", "spans", *(_WEIGHTED_STEPS if set(_WEIGHTED_STEPS) <= set(present) else ())}
+    wanted = set(names) if reads is None else needed | general
+    odd = [n for n in present if n in wanted - needed and not _fits(n, types.field(n).type)]
+    if reads is not None and set(odd) & set(_WEIGHTED_STEPS):
+        wanted -= set(_WEIGHTED_STEPS) - needed  # neither says anything without the other
+    found = [name for name in present if name in wanted and name not in odd]
+    told = [name for name in odd if not pa.types.is_null(types.field(name).type)]
+    if told:
+        form = (
+            "lists, one entry per answer" if set(told) <= set(PER_CANDIDATE) else "numbers (lists for several answers)"
+        )
+        warn_user(f"{source}: the column {', '.join(told)} does not hold {form}, and is left alone", stacklevel=5)
+    return found
+
+
+def _fits(name: str, kind: pa.DataType) -> bool:
+    """Whether values of this type can be what `name` stands for."""
+    if name not in PER_CANDIDATE:
+        return pa.types.is_integer(kind) or pa.types.is_floating(kind)
+    if not isinstance(kind, pa.ListType | pa.LargeListType | pa.FixedSizeListType):
+        return False
+    inner = kind.value_type
+    if name in ("score", "rank"):
+        return pa.types.is_integer(inner) or pa.types.is_floating(inner)
+    return pa.types.is_list(inner) or (name == "spans" and pa.types.is_string(inner))
 
 
 def read_completions(value: Any, prompt: Prompt) -> list[str]:
@@ -38,8 +85,8 @@ def read_completions(value: Any, prompt: Prompt) -> list[str]:
 def read_number(value: Any, name: str) -> float:
     """A finite number; a boolean is none."""
     if isinstance(value, bool) or not isinstance(value, int | float):
-        shown = "missing" if value is None else f"{value!r}, not a number"
-        raise BadRow(f"{name} is {shown}", "give a number, or rename the column with --column_map")
+        found = "missing" if value is None else f"{shortened(value)}, not a number"
+        raise BadRow(f"{name} is {found}", "give a number, or rename the column with --column_map")
     if not math.isfinite(value):
         raise BadRow(f"{name} is {value}", "give a finite number")
     return float(value)
@@ -120,11 +167,13 @@ def read_spans(value: Any, text: str, name: str) -> list[Span]:
         whole = isinstance(part, list) and len(part) == 2 and all(type(one) is int for one in part)
         if not whole or not 0 <= part[0] < part[1] <= len(text):
             raise BadRow(
-                f"{name}: {part!r} lies outside the text of {len(text)} characters or is no [start, end]",
+                f"{name}: {shortened(part)} lies outside the text of {len(text)} characters or is no [start, end]",
                 "give 0 <= start < end <= length of the answer",
             )
         if part[0] < after:
-            raise BadRow(f"{name}: {part!r} begins before the part ahead of it ends", "order them, without overlap")
+            raise BadRow(
+                f"{name}: {shortened(part)} begins before the part ahead of it ends", "order them, without overlap"
+            )
         spans.append([part[0], part[1]])
     return spans
 
@@ -141,13 +190,13 @@ def _read_step_weights(value: Any, steps: list[list[Span]] | None) -> list[list[
 
 def _check_count(value: Any, count: int, name: str, of: str = "candidate") -> None:
     if not isinstance(value, list):
-        shown = "missing" if value is None else f"{value!r}, not a list"
-        raise BadRow(f"{name} is {shown}", "give a list with one for each, or rename the column with --column_map")
+        found = "missing" if value is None else f"{shortened(value)}, not a list"
+        raise BadRow(f"{name} is {found}", "give a list with one for each, or rename the column with --column_map")
     if len(value) != count:
         raise BadRow(f"{name} holds {len(value)} for {count} {of}s", "give exactly one for each")
 
 
-def _named(name: str, read: Callable[[Any, Prompt], str], value: Any, prompt: Prompt) -> str:
+def _named(name: str, read: Callable[[Any, Any], str], value: Any, prompt: Any) -> str:
     """`read(value, prompt)`; what is wrong with it is told of `name`."""
     try:
         return read(value, prompt)

@@ -3,13 +3,20 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
-import numpy as np
 import pyarrow as pa
 from datasets import Dataset
 
-from unveil.errors import UserError, name_rows
+from unveil.errors import UserError, name_rows, name_some, shortened, warn_user
 
 EXAMPLE_ID = "example_id"
+# Ours, which travels beside the user's columns: why a row of a file could not be read, null for all others.
+UNREADABLE = "unveil:unreadable"
+_LARGEST_ID = 2**63 - 1
+
+
+def own_columns(dataset: Dataset) -> list[str]:
+    """The columns that the user gave."""
+    return [name for name in dataset.column_names if name != UNREADABLE]
 
 
 def rename_columns(dataset: Dataset, column_map: Mapping[str, str] | None, source: str) -> Dataset:
@@ -20,7 +27,7 @@ def rename_columns(dataset: Dataset, column_map: Mapping[str, str] | None, sourc
         if theirs not in dataset.column_names:
             raise UserError(
                 f"{source}: --column_map {theirs}={ours}: there is no column {theirs!r}; "
-                f"the columns are {_listed(dataset.column_names)}"
+                f"the columns are {name_some(own_columns(dataset))}"
             )
         if ours in dataset.column_names and ours not in column_map:
             raise UserError(
@@ -41,58 +48,47 @@ def require_columns(dataset: Dataset, formats: Sequence[Sequence[str]], source: 
     missing = [name for name in closest if name not in present]
     wanted = " or ".join(" + ".join(needed) for needed in formats)
     raise UserError(
-        f"{source}: no column {_listed(missing)}; the columns are {_listed(dataset.column_names)}, needed are "
+        f"{source}: no column {name_some(missing)}; the columns are {name_some(own_columns(dataset))}, needed are "
         f"{wanted}; name the right one with --column_map YOUR_COLUMN={missing[0]}"
     )
 
 
-def example_ids(dataset: Dataset, source: str) -> list[int]:
-    """One unique integer >= 0 per row: the column `example_id` if there is one, else the row number (from 0).
+def example_ids(dataset: Dataset, source: str, ids_per_row: int = 1) -> list[int]:
+    """One unique integer >= 0 per row: the column `example_id` where it can serve, else the row number (from 0).
 
-    The id seeds the draws of its row, so it must survive filtering, shuffling and subsampling unchanged.
+    The id seeds the draws of its row, so it must survive filtering, shuffling and subsampling unchanged. A column of
+    that name that holds something else (texts, an id twice, `ids_per_row` of which do not fit into 64 bits) is the
+    user's own and is left alone, with a warning.
     """
+    numbers = list(range(len(dataset)))
     if EXAMPLE_ID not in dataset.column_names:
-        return list(range(len(dataset)))
+        return numbers
     ids = dataset[EXAMPLE_ID][:]
+    unfit = _unfit_for_ids(ids, _LARGEST_ID // ids_per_row)
+    if unfit is None:
+        return ids
+    warn_user(
+        f"{source}: the column {EXAMPLE_ID} is left alone and rows go by their number, since {unfit}", stacklevel=5
+    )
+    return numbers
+
+
+def _unfit_for_ids(ids: Sequence[Any], limit: int) -> str | None:
+    """Why these cannot name rows, or None if they can."""
     first_row: dict[int, int] = {}
     for row, value in enumerate(ids):
         if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-            raise UserError(
-                f"{source}, row {row} (counted from 0): example_id is {value!r}, it must be an integer >= 0; "
-                f"correct, rename or remove the column"
-            )
+            return f"it holds {shortened(value)} (row {row}, counted from 0), which is no integer of at least 0"
+        if value >= limit:
+            return f"it holds {value} (row {row}, counted from 0), and ids must be below {limit}"
         first_row.setdefault(value, row)
     if len(first_row) < len(ids):
-        twice = sorted({row for row, value in enumerate(ids) if first_row[value] != row})
-        raise UserError(
-            f"{source}: example_id occurs more than once (rows {name_rows(twice)}, counted from 0); "
-            f"make it unique, rename or remove the column"
-        )
-    return ids
-
-
-def read_label(value: Any, row: int, source: str) -> bool:
-    """A label is true or false. 0, 1, "true" and null are refused: what they mean is for the user to say."""
-    if isinstance(value, bool | np.bool_):
-        return bool(value)
-    if value is None:
-        remedy = "give every row a label, or remove the rows without"
-    elif isinstance(value, str):
-        remedy = "write true or false, without quotes"
-    elif isinstance(value, int | float | np.number):
-        remedy = "write true for desirable and false for undesirable"
-    else:
-        remedy = "write true or false"
-    raise UserError(
-        f"{source}, row {row} (counted from 0): label is {value!r} ({type(value).__name__}), not a boolean; {remedy}"
-    )
+        twice = [row for row, value in enumerate(ids) if first_row[value] != row]
+        return f"it holds an id more than once (rows {name_rows(twice)}, counted from 0)"
+    return None
 
 
 def column(dataset: Dataset, name: str) -> pa.ChunkedArray:
     """One column as Arrow values, in the order of the rows."""
     table = cast(pa.Table, dataset.select_columns([name]).with_format("arrow")[:])
     return table[name]
-
-
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(repr(name) for name in names)

@@ -1,14 +1,18 @@
 """One prompt and one completion, plain or conversational: what is accepted, and how a shared start is found.
 
 A prompt is a string or a list of messages `{"role", "content"}`. A completion is a string, or a list with one
-assistant message, whose content is the completion.
+assistant message, whose content is the completion. The content of a message is a string, or a list of text parts
+`{"type": "text", "text": ...}`, which are joined.
 """
 
 from typing import Any
 
 from unveil.data.bad_rows import BadRow
+from unveil.errors import shortened
 
 Message = dict[str, Any]
+# Chat completions call a part `text`; the newer interface of the same endpoint says which side wrote it.
+TEXT_PARTS = ("text", "input_text", "output_text")
 Prompt = str | list[Message]
 
 
@@ -24,8 +28,11 @@ def read_prompt(value: Any) -> Prompt:
     return messages
 
 
-def read_completion(value: Any, prompt: Prompt) -> str:
-    """The text of a completion, or `BadRow`. Messages are accepted only where the prompt has messages too."""
+def read_completion(value: Any, prompt: Any) -> str:
+    """The text of a completion, or `BadRow`. Messages are accepted only where the prompt has messages too.
+
+    `prompt` is the row's, read or as given.
+    """
     if isinstance(value, list) and value:
         if isinstance(prompt, str):
             raise BadRow(
@@ -99,9 +106,48 @@ def _common_messages(chosen: list[Message], rejected: list[Message]) -> int:
 def _read_messages(value: Any, what: str) -> list[Message]:
     if not isinstance(value, list):
         raise BadRow(f"the {what} is neither text nor a list of messages but {type(value).__name__}")
-    for message in value:
-        if not isinstance(message, dict) or not isinstance(message.get("role"), str):
-            raise BadRow(f"the {what} holds a message without a role", 'write messages as {"role", "content"}')
-        if message.get("content") is None and not message.get("tool_calls"):
-            raise BadRow(f"the {what} holds a message without content", 'write messages as {"role", "content"}')
+    return [_read_message(message, what) for message in value]
+
+
+def _read_message(message: Any, what: str) -> Message:
+    if not isinstance(message, dict) or not isinstance(message.get("role"), str):
+        raise BadRow(f"the {what} holds a message without a role", 'write messages as {"role", "content"}')
+    content = message.get("content")
+    if isinstance(content, str) or (content is None and message.get("tool_calls")):
+        return message
+    if content is None:
+        raise BadRow(f"the {what} holds a message without content", 'write messages as {"role", "content"}')
+    if not isinstance(content, list):
+        raise BadRow(
+            f"the {what} holds a message whose content is neither text nor a list of text parts but "
+            f"{type(content).__name__}",
+            'write messages as {"role", "content"}, with text as content',
+        )
+    return {**message, "content": "".join(_text_of(part, what) for part in content)}
+
+
+def _text_of(part: Any, what: str) -> str:
+    """The text of one part of a message's content; what is no text cannot be learned from."""
+    kind = part.get("type") if isinstance(part, dict) else type(part).__name__
+    text = part.get("text") if isinstance(part, dict) else None
+    if kind not in TEXT_PARTS or not isinstance(text, str):
+        raise BadRow(
+            f"the {what} holds a message with a part of the type {shortened(kind)}, and only text is read",
+            'give text parts only, as {"type": "text", "text": ...}',
+        )
+    return text
+
+
+def join_text_parts(value: Any) -> Any:
+    """Messages anywhere in `value` with their text parts joined; everything else, faults too, as it is.
+
+    So that messages with text and messages with text parts fit into one column.
+    """
+    if isinstance(value, list):
+        return [join_text_parts(one) for one in value]
+    if isinstance(value, dict) and isinstance(value.get("role"), str) and isinstance(value.get("content"), list):
+        try:
+            return _read_message(value, "message")
+        except BadRow:
+            return value
     return value

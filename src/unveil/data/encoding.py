@@ -33,10 +33,13 @@ class PromptEncoder:
         max_prompt_length: int | None,
         mask_token_id: int,
         source: str,
+        gen_length: int | None = None,
     ):
         if max_length < 2:
             raise UserError(f"--max_length {max_length}: no room for a prompt and an answer; give at least 2")
-        if max_prompt_length is not None and not 1 <= max_prompt_length < max_length:
+        if max_prompt_length is not None and max_prompt_length < 1:
+            raise UserError(f"--max_prompt_length {max_prompt_length}: must be at least 1")
+        if max_prompt_length is not None and gen_length is None and max_prompt_length >= max_length:
             raise UserError(
                 f"--max_prompt_length {max_prompt_length}: must be at least 1 and below --max_length {max_length}"
             )
@@ -45,6 +48,7 @@ class PromptEncoder:
         self.max_prompt_length = max_prompt_length
         self.mask_token_id = mask_token_id
         self.source = source
+        self.gen_length = gen_length
         self.cut: list[int] = []
 
     def encode(self, prompts: list[Prompt], example_ids: list[int]) -> list[list[int] | BadRow]:
@@ -64,6 +68,12 @@ class PromptEncoder:
             keeps_bos = ids[0] == self.tokenizer.bos_token_id
             ids = [ids[0], *ids[start + 1 :]] if keeps_bos else ids[start:]
             self.cut.append(example_id)
+        if len(ids) >= self.max_length and self.gen_length is not None:
+            return BadRow(
+                f"the prompt is longer than the {self.max_length - 1} tokens that --gen_length {self.gen_length} "
+                f"leaves of the model's {self.max_length - 1 + self.gen_length}",
+                "shorten it, give a smaller --gen_length, or keep the last tokens with --max_prompt_length",
+            )
         if len(ids) >= self.max_length:
             return BadRow(
                 f"the prompt leaves no room for an answer within --max_length {self.max_length}",

@@ -9,11 +9,11 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import pyarrow as pa
-from datasets import Dataset
+from datasets import ClassLabel, Dataset
 
-from unveil.data.bad_rows import BadRow, BadRows, OnBadRows
+from unveil.data.bad_rows import BadRow, BadRows, OnBadRows, all_of
 from unveil.data.candidates import read_weight
-from unveil.data.columns import EXAMPLE_ID, example_ids, read_label, rename_columns, require_columns
+from unveil.data.columns import EXAMPLE_ID, UNREADABLE, example_ids, rename_columns, require_columns
 from unveil.data.conversation import (
     Prompt,
     read_completion,
@@ -21,6 +21,7 @@ from unveil.data.conversation import (
     split_common_start,
     split_messages,
 )
+from unveil.data.labels import LABEL, Labels, label_values, labels_of
 from unveil.data.prompt_weights import shared_weight, weight_column
 from unveil.errors import UserError, name_rows, warn_user
 
@@ -37,21 +38,27 @@ def unpaired_rows(
     column_map: Mapping[str, str] | None = None,
     on_bad_rows: OnBadRows = "error",
     allow_one_label: bool = False,
+    label_map: Mapping[str, bool] | None = None,
 ) -> Dataset:
     """Columns `example_id`, `prompt`, `completion`, `label` (True = desirable), and `weight` where the rows have one.
 
     From `prompt, completion, label`, or from `prompt, chosen, rejected` (without `prompt`, the common start of both
-    is the prompt). A bad half makes the whole pair bad. Raises `UserError` for missing columns, labels that are not
-    boolean, bad rows (unless `on_bad_rows="drop"`) and for data with one label only (unless `allow_one_label`).
+    is the prompt). A bad half makes the whole pair bad. Labels that are no booleans are read as `unveil.data.labels`
+    says (with a warning that tells how), or by `label_map`. Raises `UserError` for missing columns, bad rows (unless
+    `on_bad_rows="drop"`), labels without a meaning among them, and for data with one label only (unless
+    `allow_one_label`).
     """
     dataset = rename_columns(dataset, column_map, source)
     require_columns(dataset, (UNPAIRED, PAIRED, IMPLICIT_PAIR), source)
     weight = weight_column(dataset, source)
     if set(UNPAIRED) <= set(dataset.column_names):
-        rows = read_rows(dataset, (*UNPAIRED, *weight), source, on_bad_rows, _read_unpaired(source))
+        labels = labels_of(label_values(dataset), label_map)
+        rows = read_rows(with_labels(dataset), (*UNPAIRED, *weight), source, on_bad_rows, read_thumb(labels))
+        if said := labels.describe():
+            warn_user(f"{source}: {said}")
     else:
         columns = tuple(name for name in PAIRED if name in dataset.column_names)
-        pairs = read_rows(dataset, (*columns, *weight), source, on_bad_rows, _read_weighted_pair)
+        pairs = read_rows(dataset, (*columns, *weight), source, on_bad_rows, _read_weighted_pair, ids_per_row=2)
         _warn_of_identical_pairs(pairs, source)
         rows = [half for pair in pairs for half in _unpair(pair)]
     return one_label_refused(to_dataset(rows, (EXAMPLE_ID, *UNPAIRED, *weight), source), source, allow_one_label)
@@ -74,21 +81,22 @@ def sft_rows(
     *,
     column_map: Mapping[str, str] | None = None,
     on_bad_rows: OnBadRows = "error",
+    label_map: Mapping[str, bool] | None = None,
 ) -> Dataset:
     """Columns `example_id`, `prompt`, `completion`.
 
-    From `prompt, completion`; else `messages` (the last one, the assistant's, is the completion); else `text` (all
-    of it is the completion, the prompt is "").
+    Labels are no part of it: a warning counts those that say no. From `prompt, completion`; else `messages` (the last
+    one, the assistant's, is the completion); else `text` (all of it is the completion, the prompt is "").
     """
     dataset = rename_columns(dataset, column_map, source)
     require_columns(dataset, (PROMPT_COMPLETION, ("messages",), ("text",)), source)
     if set(PROMPT_COMPLETION) <= set(dataset.column_names):
-        _warn_of_labels(dataset, source)
-        rows = read_rows(dataset, PROMPT_COMPLETION, source, on_bad_rows, _read_prompt_completion)
+        _warn_of_labels(dataset, source, label_map)
+        rows = read_rows(dataset, PROMPT_COMPLETION, source, on_bad_rows, read_prompt_completion)
     elif "messages" in dataset.column_names:
-        rows = read_rows(dataset, ("messages",), source, on_bad_rows, _read_messages)
+        rows = read_rows(dataset, ("messages",), source, on_bad_rows, read_conversation)
     else:
-        rows = read_rows(dataset, ("text",), source, on_bad_rows, _read_text)
+        rows = read_rows(dataset, ("text",), source, on_bad_rows, read_text)
     return to_dataset(rows, (EXAMPLE_ID, *PROMPT_COMPLETION), source)
 
 
@@ -103,7 +111,7 @@ def prompt_rows(
     dataset = rename_columns(dataset, column_map, source)
     require_columns(dataset, (("prompt",), IMPLICIT_PAIR), source)
     if "prompt" in dataset.column_names:
-        rows = read_rows(dataset, ("prompt",), source, on_bad_rows, _read_prompt_alone)
+        rows = read_rows(dataset, ("prompt",), source, on_bad_rows, read_prompt_alone)
     else:
         rows = read_rows(dataset, IMPLICIT_PAIR, source, on_bad_rows, read_pair)
     return to_dataset(rows, (EXAMPLE_ID, "prompt"), source)
@@ -113,27 +121,58 @@ Row = dict[str, Any]
 
 
 def read_rows(
-    dataset: Dataset, columns: tuple[str, ...], source: str, on_bad_rows: OnBadRows, read: Callable[[Row, int], Row]
+    dataset: Dataset,
+    columns: tuple[str, ...],
+    source: str,
+    on_bad_rows: OnBadRows,
+    read: Callable[[Row, int], Row],
+    ids_per_row: int = 1,
 ) -> list[Row]:
     """`read(row, row_number)` of every row, with its `example_id`; rows that raise `BadRow` are settled."""
-    if len(dataset) == 0:
-        raise UserError(f"{source}: there are no rows; give at least one")
-    ids = example_ids(dataset, source)
     bad_rows = BadRows(source, on_bad_rows)
-    rows = []
-    for number, row in enumerate(dataset.select_columns(list(columns))):
-        try:
-            rows.append({EXAMPLE_ID: ids[number], "row": number, **read(dict(row), number)})
-        except BadRow as bad:
-            bad_rows.add(number, bad)
+    rows = collect_rows(dataset, columns, source, bad_rows, read, ids_per_row)
     bad_rows.settle(len(dataset))
     return rows
 
 
-def _read_unpaired(source: str) -> Callable[[Row, int], Row]:
+def collect_rows(
+    dataset: Dataset,
+    columns: tuple[str, ...],
+    source: str,
+    bad_rows: BadRows,
+    read: Callable[[Row, int], Row],
+    ids_per_row: int = 1,
+) -> list[Row]:
+    """As `read_rows`, with the rows that cannot be used noted in `bad_rows`, for the caller to settle."""
+    if len(dataset) == 0:
+        raise UserError(f"{source}: there are no rows; give at least one")
+    ids = example_ids(dataset, source, ids_per_row)
+    marks = dataset[UNREADABLE][:] if UNREADABLE in dataset.column_names else []
+    unreadable = {number: mark for number, mark in enumerate(marks) if mark is not None}
+    rows = []
+    for number, row in enumerate(dataset.select_columns(list(columns))):
+        try:
+            if number in unreadable:
+                raise BadRow(*unreadable[number].split("\n", 1))
+            rows.append({EXAMPLE_ID: ids[number], "row": number, **read(dict(row), number)})
+        except BadRow as bad:
+            bad_rows.add(number, bad)
+    return rows
+
+
+def with_labels(dataset: Dataset) -> Dataset:
+    """The data with class labels as their names."""
+    if not isinstance(dataset.features[LABEL], ClassLabel):
+        return dataset
+    return dataset.remove_columns(LABEL).add_column(LABEL, list(label_values(dataset)))  # pyright: ignore[reportCallIssue]
+
+
+def read_thumb(labels: Labels) -> Callable[[Row, int], Row]:
     def read(row: Row, number: int) -> Row:
-        label = read_label(row["label"], number, source)
-        return {**_read_prompt_completion(row, number), "label": label, **read_weight(row)}
+        label, texts, weight = all_of(
+            lambda: labels.read(row[LABEL]), lambda: read_prompt_completion(row, number), lambda: read_weight(row)
+        )
+        return {**texts, "label": label, **weight}
 
     return read
 
@@ -144,19 +183,19 @@ def read_pair(row: Row, number: int) -> Row:
     # Some public sets repeat the prompt as text beside conversations that hold it: then those decide.
     if "prompt" not in row or (isinstance(given, str) and isinstance(chosen, list) and len(chosen) > 1):
         given, chosen, rejected = split_common_start(chosen, rejected)
-    prompt = read_prompt(given)
-    return {
-        "prompt": prompt,
-        "chosen": _read_half("chosen", chosen, prompt),
-        "rejected": _read_half("rejected", rejected, prompt),
-    }
+    texts = all_of(
+        lambda: read_prompt(given),
+        lambda: _read_half("chosen", chosen, given),
+        lambda: _read_half("rejected", rejected, given),
+    )
+    return dict(zip(PAIRED, texts, strict=True))
 
 
 def _read_weighted_pair(row: Row, number: int) -> Row:
     return {**read_pair(row, number), **read_weight(row)}
 
 
-def _read_half(name: str, value: Any, prompt: Prompt) -> str:
+def _read_half(name: str, value: Any, prompt: Any) -> str:
     try:
         return read_completion(value, prompt)
     except BadRow as bad:
@@ -172,23 +211,25 @@ def _unpair(pair: Row) -> list[Row]:
     ]
 
 
-def _read_prompt_completion(row: Row, number: int) -> Row:
-    prompt = read_prompt(row["prompt"])
-    return {"prompt": prompt, "completion": read_completion(row["completion"], prompt)}
+def read_prompt_completion(row: Row, number: int) -> Row:
+    """Prompt and completion, checked both, so that the faults of both are told."""
+    given = row["prompt"]
+    texts = all_of(lambda: read_prompt(given), lambda: read_completion(row["completion"], given))
+    return dict(zip(PROMPT_COMPLETION, texts, strict=True))
 
 
-def _read_messages(row: Row, number: int) -> Row:
+def read_conversation(row: Row, number: int) -> Row:
     prompt, completion = split_messages(row["messages"])
     return {"prompt": prompt, "completion": completion}
 
 
-def _read_text(row: Row, number: int) -> Row:
+def read_text(row: Row, number: int) -> Row:
     if not isinstance(row["text"], str) or not row["text"].strip():
         raise BadRow("the text is empty")
     return {"prompt": "", "completion": row["text"]}
 
 
-def _read_prompt_alone(row: Row, number: int) -> Row:
+def read_prompt_alone(row: Row, number: int) -> Row:
     return {"prompt": read_prompt(row["prompt"])}
 
 
@@ -202,10 +243,12 @@ def _warn_of_identical_pairs(pairs: list[Row], source: str) -> None:
         )
 
 
-def _warn_of_labels(dataset: Dataset, source: str) -> None:
-    if "label" not in dataset.column_names:
+def _warn_of_labels(dataset: Dataset, source: str, label_map: Mapping[str, bool] | None) -> None:
+    if LABEL not in dataset.column_names:
         return
-    undesirable = sum(1 for label in dataset["label"] if label is False)
+    values = label_values(dataset)
+    labels = labels_of(values, label_map)
+    undesirable = sum(labels.meaning_of(value) is False for value in values)
     if undesirable:
         warn_user(
             f"{source}: SFT imitates all {len(dataset)} completions, though {undesirable} are labelled false; "

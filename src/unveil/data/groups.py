@@ -17,15 +17,17 @@ thumb. It is made from the row i (or the row's own `example_id`) that the answer
     spans              i, the same for all items of an answer: they share its draws
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
+import pyarrow as pa
 from datasets import Dataset
 
 from unveil.data.bad_rows import BadRow, OnBadRows
 from unveil.data.candidates import (
     PER_CANDIDATE,
     PER_PROMPT,
+    columns_to_read,
     read_completions,
     read_extras,
     read_number,
@@ -43,7 +45,6 @@ from unveil.data.shapes import GRADED, SPANNED, shape_of
 from unveil.errors import UserError, name_rows, warn_user
 
 CANDIDATES_PER_ROW = 1000
-_LARGEST_ID = 2**63 - 1
 _OPTIONAL = (*PER_CANDIDATE, *PER_PROMPT)
 _PAIR_SCORES = ("score_chosen", "score_rejected")
 
@@ -56,24 +57,26 @@ def pair_rows(
     *,
     column_map: Mapping[str, str] | None = None,
     on_bad_rows: OnBadRows = "error",
+    label_map: Mapping[str, bool] | None = None,
+    reads: Collection[str] | None = None,
 ) -> Dataset:
     """One row per pair: the columns of a group with two completions, the chosen one first, relevance (1, 0).
 
     From `[prompt,] chosen, rejected`, plain or conversational; from thumbs (the k-th up of a prompt with its k-th
     down); from lists of two. Longer lists are refused: `lists_to_pairs` or `to_shape` say how to pair them.
-    `score` may be given as a list or as `score_chosen` and `score_rejected`. Raises `UserError` for missing columns
-    and bad rows (unless `on_bad_rows="drop"`), among them pairs whose answers are the same.
+    `score` may be given as a list or as `score_chosen` and `score_rejected`. `label_map` as in `unpaired_rows`; `reads`
+    and columns that happen to have one of our names: `unveil.data.candidates.columns_to_read`. Raises `UserError` for
+    missing columns and bad rows (unless `on_bad_rows="drop"`), among them pairs whose answers are the same.
     """
     dataset = rename_columns(dataset, column_map, source)
     shape = shape_of(dataset, source)
     if shape == "pairs":
-        columns = [name for name in (*PAIRED, *_OPTIONAL, *_PAIR_SCORES) if name in dataset.column_names]
-        rows = read_rows(dataset, tuple(columns), source, on_bad_rows, _read_pair)
-        return _to_groups(rows, source, 2)
+        columns, read = pair_reader(dataset, source, reads)
+        return _to_groups(read_rows(dataset, columns, source, on_bad_rows, read, 2), 2, source)
     if shape == "unpaired":
-        thumbs = unpaired_rows(dataset, source, on_bad_rows=on_bad_rows, allow_one_label=True)
+        thumbs = unpaired_rows(dataset, source, on_bad_rows=on_bad_rows, allow_one_label=True, label_map=label_map)
         return thumbs_to_pairs(thumbs, source)
-    lists = list_rows(dataset, source, on_bad_rows=on_bad_rows)
+    lists = list_rows(dataset, source, on_bad_rows=on_bad_rows, reads=reads)
     longer = [name for name, texts in zip(lists[EXAMPLE_ID], lists["completions"]) if len(texts) > 2]
     if longer:
         raise UserError(
@@ -89,6 +92,8 @@ def list_rows(
     *,
     column_map: Mapping[str, str] | None = None,
     on_bad_rows: OnBadRows = "error",
+    label_map: Mapping[str, bool] | None = None,
+    reads: Collection[str] | None = None,
 ) -> Dataset:
     """One row per prompt: the columns of a group with two or more completions.
 
@@ -99,16 +104,23 @@ def list_rows(
     dataset = rename_columns(dataset, column_map, source)
     shape = shape_of(dataset, source)
     if shape == "pairs":
-        return pair_rows(dataset, source, on_bad_rows=on_bad_rows)
+        return pair_rows(dataset, source, on_bad_rows=on_bad_rows, reads=reads)
     if shape == "unpaired":
-        thumbs = unpaired_rows(dataset, source, on_bad_rows=on_bad_rows, allow_one_label=True)
+        thumbs = unpaired_rows(dataset, source, on_bad_rows=on_bad_rows, allow_one_label=True, label_map=label_map)
         return thumbs_to_lists(thumbs, source)
     if shape == "graded":
         return rows_to_lists(graded_rows(dataset, source, on_bad_rows=on_bad_rows), "score", source)
     if shape == "spans":
-        columns = (*SPANNED, *(name for name in ("rank", "weight") if name in dataset.column_names))
-        return _to_groups(read_rows(dataset, columns, source, on_bad_rows, _read_spanned), source, 1)
-    return _read_lists(dataset, source, on_bad_rows)
+        columns, read = span_reader(dataset, source, reads)
+        return _to_groups(read_rows(dataset, columns, source, on_bad_rows, read), 1, source)
+    columns, read = list_reader(dataset, source, reads)
+    if RESPONSE_IDS in columns and EXAMPLE_ID in dataset.column_names:
+        dataset = dataset.remove_columns(EXAMPLE_ID)  # pairs made of one list share it
+    rows = read_rows(dataset, columns, source, on_bad_rows, read, CANDIDATES_PER_ROW)
+    if RESPONSE_IDS in columns:
+        _refuse_ids_of_two_answers(rows, source)
+    _warn_of_ties(rows, source)
+    return _to_groups(rows, CANDIDATES_PER_ROW, source)
 
 
 def graded_rows(
@@ -121,11 +133,23 @@ def graded_rows(
     """Columns `example_id`, `prompt`, `completion`, `score`, and `weight` if there is one: an answer with a number."""
     dataset = rename_columns(dataset, column_map, source)
     weight = weight_column(dataset, source)
-    rows = read_rows(dataset, (*GRADED, *weight), source, on_bad_rows, _read_graded)
+    rows = read_rows(dataset, (*GRADED, *weight), source, on_bad_rows, read_graded)
     return to_dataset(rows, (EXAMPLE_ID, *GRADED, *weight), source)
 
 
-def _read_lists(dataset: Dataset, source: str, on_bad_rows: OnBadRows) -> Dataset:
+Reader = tuple[tuple[str, ...], Callable[[Row, int], Row]]
+"""The columns to read, and what reads them of a row (with its number), raising `BadRow`."""
+
+
+def pair_reader(dataset: Dataset, source: str, reads: Collection[str] | None = None) -> Reader:
+    """What reads pairs."""
+    texts = [name for name in PAIRED if name in dataset.column_names]
+    names = [name for name in (*_OPTIONAL, *_PAIR_SCORES) if name != "spans"]
+    return (*texts, *columns_to_read(dataset, names, reads, source)), _read_pair
+
+
+def list_reader(dataset: Dataset, source: str, reads: Collection[str] | None = None) -> Reader:
+    """What reads lists."""
     names = dataset.column_names
     if "scores" in names and "relevance" in names:
         raise UserError(
@@ -133,15 +157,19 @@ def _read_lists(dataset: Dataset, source: str, on_bad_rows: OnBadRows) -> Datase
             f"of a separate scorer with --column_map scores=score, or remove one of them"
         )
     number = "relevance" if "relevance" in names else "scores"
-    own_ids = RESPONSE_IDS in names
-    if own_ids and EXAMPLE_ID in names:
-        dataset = dataset.remove_columns(EXAMPLE_ID)  # pairs made of one list share it
-    optional = [name for name in (RESPONSE_IDS, *_OPTIONAL) if name in names]
-    rows = read_rows(dataset, ("prompt", "completions", number, *optional), source, on_bad_rows, _read_list(number))
-    if own_ids:
-        _refuse_ids_of_two_answers(rows, source)
-    _warn_of_ties(rows, source)
-    return _to_groups(rows, source, CANDIDATES_PER_ROW)
+    own_ids = [RESPONSE_IDS] if RESPONSE_IDS in names and _are_lists_of_integers(dataset, RESPONSE_IDS) else []
+    optional = columns_to_read(dataset, _OPTIONAL, reads, source)
+    return ("prompt", "completions", number, *own_ids, *optional), _read_list(number)
+
+
+def span_reader(dataset: Dataset, source: str, reads: Collection[str] | None = None) -> Reader:
+    """What reads the items of ranked answers."""
+    return (*SPANNED, *columns_to_read(dataset, ("rank", "weight"), reads, source)), _read_spanned
+
+
+def _are_lists_of_integers(dataset: Dataset, name: str) -> bool:
+    kind = dataset.features.arrow_schema.field(name).type
+    return isinstance(kind, pa.ListType | pa.LargeListType) and pa.types.is_integer(kind.value_type)
 
 
 def _read_pair(row: Row, number: int) -> Row:
@@ -193,7 +221,7 @@ def _read_spanned(row: Row, number: int) -> Row:
     }
 
 
-def _read_graded(row: Row, number: int) -> Row:
+def read_graded(row: Row, number: int) -> Row:
     prompt = read_prompt(row["prompt"])
     completion = read_completion(row["completion"], prompt)
     score = read_number(row["score"], "score")
@@ -244,16 +272,11 @@ def _warn_of_ties(rows: list[Row], source: str) -> None:
         )
 
 
-def _to_groups(rows: list[Row], source: str, ids_per_row: int) -> Dataset:
+def _to_groups(rows: list[Row], ids_per_row: int, source: str) -> Dataset:
     """Give every candidate its id, and every group the id of its first candidate."""
     for row in rows:
         if RESPONSE_IDS not in row:
             first = row[EXAMPLE_ID] * ids_per_row
-            if first + ids_per_row > _LARGEST_ID:
-                raise UserError(
-                    f"{source}, row {row['row']} (counted from 0): example_id {row[EXAMPLE_ID]} is too large; it must "
-                    f"be below {_LARGEST_ID // ids_per_row}"
-                )
             shared = "spans" in row
             row[RESPONSE_IDS] = [first + (0 if shared else place) for place in range(len(row["completions"]))]
         row[EXAMPLE_ID] = row[RESPONSE_IDS][0]

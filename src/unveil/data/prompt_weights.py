@@ -25,9 +25,10 @@ def weight_column(dataset: Dataset, source: str) -> tuple[str, ...]:
     kind = column(dataset, WEIGHT).type
     if pa.types.is_integer(kind) or pa.types.is_floating(kind):
         return (WEIGHT,)
-    warn_user(
-        f"{source}: the column {WEIGHT} holds {kind} and no numbers, so that every row counts alike", stacklevel=4
-    )
+    if not pa.types.is_null(kind):
+        warn_user(
+            f"{source}: the column {WEIGHT} holds {kind} and no numbers, so that every row counts alike", stacklevel=4
+        )
     return ()
 
 

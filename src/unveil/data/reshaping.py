@@ -11,7 +11,8 @@ disliked answers of a list (DisCO) need such lists, and --threshold makes them.
 """
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from typing import TypedDict
 
 from datasets import Dataset
 
@@ -54,13 +55,16 @@ def to_shape(
     column_map: Mapping[str, str] | None = None,
     on_bad_rows: OnBadRows = "error",
     allow_one_label: bool = False,
+    label_map: Mapping[str, bool] | None = None,
+    reads: Collection[str] | None = None,
     liked: bool = False,
 ) -> Dataset:
     """Rows for an objective: those of `unpaired_rows`, `pair_rows` or `list_rows`, as `wanted` (`Objective.shape`).
 
     `liked` says that answers of lists are liked or not, so that grades need a `threshold`. Rows of weight 0 are left
-    out, with a warning. `objective` is named in messages. Raises `UserError` where a choice is missing that only the
-    user can make (`pairing`, `threshold`), where one is given that has no effect, and where the data cannot serve.
+    out, with a warning. `objective` is named in messages, `label_map` and `reads` (what the objective needs beside the
+    answers) are as in those functions. Raises `UserError` where a choice is missing that only the user can make
+    (`pairing`, `threshold`), where one is given that has no effect, and where the data cannot serve.
     """
     if wanted not in WANTED:
         raise ValueError(f"wanted is {wanted!r}, not one of {', '.join(WANTED)}")
@@ -71,34 +75,45 @@ def to_shape(
     cut = shape in ("lists", "graded") and (wanted == "unpaired" or (liked and wanted == "lists"))
     _refuse_idle("--threshold", threshold, cut, source, shape, wanted)
     _refuse_idle("--pairing", pairing, wanted == "pairs" and shape != "pairs", source, shape, wanted)
+    how: Reading = {"on_bad_rows": on_bad_rows, "label_map": label_map, "reads": reads}
     if wanted == "lists":
-        rows = list_rows(dataset, source, on_bad_rows=on_bad_rows)
+        rows = list_rows(dataset, source, **how)
         if cut:
             mismatch = f"{source}: holds {call(shape)}, but --objective {objective} needs liked and disliked answers"
             rows = _liked(rows, source, threshold, mismatch)
         return without_weightless(rows, source)
     if wanted == "pairs":
-        return without_weightless(_pairs(dataset, shape, source, pairing, on_bad_rows, mismatch), source)
+        return without_weightless(_pairs(dataset, shape, source, pairing, how, mismatch), source)
     if shape in ("lists", "graded", "spans"):
-        dataset = _thumbs(dataset, shape, source, threshold, on_bad_rows, mismatch)
-    rows = unpaired_rows(dataset, source, on_bad_rows=on_bad_rows, allow_one_label=allow_one_label)
+        dataset, label_map = _thumbs(dataset, shape, source, threshold, how, mismatch), None
+    rows = unpaired_rows(dataset, source, on_bad_rows=on_bad_rows, allow_one_label=allow_one_label, label_map=label_map)
     counted = without_weightless(rows, source)
     return rows if len(counted) == len(rows) else one_label_refused(counted, source, allow_one_label)
 
 
+class Reading(TypedDict):
+    """How rows are read, whatever their shape."""
+
+    on_bad_rows: OnBadRows
+    label_map: Mapping[str, bool] | None
+    reads: Collection[str] | None
+
+
 def _pairs(
-    dataset: Dataset, shape: Shape, source: str, pairing: Pairing | None, on_bad_rows: OnBadRows, mismatch: str
+    dataset: Dataset, shape: Shape, source: str, pairing: Pairing | None, how: Reading, mismatch: str
 ) -> Dataset:
     if shape == "pairs":
-        return pair_rows(dataset, source, on_bad_rows=on_bad_rows)
+        return pair_rows(dataset, source, **how)
     if shape == "unpaired":
-        thumbs = unpaired_rows(dataset, source, on_bad_rows=on_bad_rows, allow_one_label=True)
+        thumbs = unpaired_rows(
+            dataset, source, on_bad_rows=how["on_bad_rows"], allow_one_label=True, label_map=how["label_map"]
+        )
         if pairing is not None:
             return thumbs_to_pairs(thumbs, source, pairing)
         with warnings.catch_warnings(action="ignore"):
             count = len(thumbs_to_pairs(thumbs, source))  # an error of its own if no prompt has both labels
         raise UserError(f"{mismatch}; {count} can be made: {_ways(PAIRINGS)}")
-    lists = list_rows(dataset, source, on_bad_rows=on_bad_rows)
+    lists = list_rows(dataset, source, **how)
     if pairing is None:
         if max(len(completions) for completions in lists["completions"]) > 2:
             raise UserError(f"{mismatch}; {_ways(LIST_PAIRINGS)}")
@@ -107,15 +122,15 @@ def _pairs(
 
 
 def _thumbs(
-    dataset: Dataset, shape: Shape, source: str, threshold: float | None, on_bad_rows: OnBadRows, mismatch: str
+    dataset: Dataset, shape: Shape, source: str, threshold: float | None, how: Reading, mismatch: str
 ) -> Dataset:
     if shape == "spans":
         raise UserError(f"{mismatch}; spans of one answer are compared as a list: use --objective irpo")
     if shape == "graded":
-        rows = graded_rows(dataset, source, on_bad_rows=on_bad_rows)
+        rows = graded_rows(dataset, source, on_bad_rows=how["on_bad_rows"])
         values = set(rows["score"])
     else:
-        rows = list_rows(dataset, source, on_bad_rows=on_bad_rows)
+        rows = list_rows(dataset, source, **how)
         values = {value for relevance in rows["relevance"] for value in relevance}
     threshold = _threshold(values, threshold, mismatch)
     return (graded_to_thumbs if shape == "graded" else lists_to_thumbs)(rows, source, threshold)

@@ -83,9 +83,13 @@ def tokenize_prompts(
     source: str,
     max_prompt_length: int | None = None,
     on_bad_rows: OnBadRows = "error",
+    gen_length: int | None = None,
 ) -> Dataset:
-    """Rows of `prompt_rows` with a column `prompt_ids`, fewer than `max_length` tokens each."""
-    prompts = PromptEncoder(tokenizer, max_length, max_prompt_length, mask_token_id, source)
+    """Rows of `prompt_rows` with a column `prompt_ids`, fewer than `max_length` tokens each.
+
+    `gen_length` is the canvas that `max_length` leaves, for messages, where that is where the limit comes from.
+    """
+    prompts = PromptEncoder(tokenizer, max_length, max_prompt_length, mask_token_id, source, gen_length)
     bad_rows = BadRows(source, on_bad_rows, unit=EXAMPLE_ID)
     ids_by_index: dict[int, list[int]] = {}
     for start, batch in zip(range(0, len(dataset), BATCH), batches(dataset, source)):

@@ -33,19 +33,29 @@ def check(
             f"end token {foreign[0]}: outside the model's vocabulary of {denoiser.vocab_size}; "
             "give the tokenizer that belongs to the model"
         )
-    if denoiser.max_length is not None:
-        room = denoiser.max_length - config.gen_length
-        if room < 1:
-            raise UserError(
-                f"--gen_length {config.gen_length}: leaves nothing of the model's {denoiser.max_length} tokens for a "
-                "prompt; give a smaller one"
-            )
-        long = [row for row, prompt in enumerate(prompts_ids) if len(prompt) + config.gen_length > denoiser.max_length]
-        if long:
-            raise UserError(
-                f"prompts {name_rows(long)}: longer than the {room} tokens that --gen_length {config.gen_length} "
-                f"leaves of the model's {denoiser.max_length}; shorten them or give a smaller --gen_length"
-            )
+    room = room_for_prompts(denoiser.max_length, config.gen_length)
+    long = [row for row, prompt in enumerate(prompts_ids) if room is not None and len(prompt) > room]
+    if long:
+        raise UserError(
+            f"prompts {name_rows(long)}: longer than the {room} tokens that --gen_length {config.gen_length} "
+            f"leaves of the model's {denoiser.max_length}; shorten them or give a smaller --gen_length"
+        )
     masked = [row for row, prompt in enumerate(prompts_ids) if denoiser.mask_token_id in prompt]
     if masked:
         raise UserError(f"prompts {name_rows(masked)}: contain the mask token; remove it from the text")
+
+
+def room_for_prompts(max_length: int | None, gen_length: int) -> int | None:
+    """Tokens that a prompt may have beside a canvas of `gen_length`; None where the model has no limit.
+
+    Raises:
+        UserError: there is no room for any.
+    """
+    if max_length is None:
+        return None
+    if max_length <= gen_length:
+        raise UserError(
+            f"--gen_length {gen_length}: leaves nothing of the model's {max_length} tokens for a prompt; give a "
+            "smaller one"
+        )
+    return max_length - gen_length
