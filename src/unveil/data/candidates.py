@@ -34,8 +34,8 @@ def columns_to_read(dataset: Dataset, names: Sequence[str], reads: Collection[st
     """Those of the optional columns `names` that the data set has and the run reads.
 
     `reads` are the ones that the run cannot do without; what else it reads (all of them where `reads` is None, `weight`
-    and `margin`, weighted steps, spans) is read where it has the form of ours. A column of that name with something else in it
-    is the user's own: it is left alone, as `id` or `meta` are, and named in a warning.
+    and `margin`, weighted steps, spans) is read where it has the form of ours. A column of that name with something
+    else in it is the user's own: it is left alone, as `id` or `meta` are, and named in a warning.
     """
     present = [name for name in names if name in dataset.column_names]
     needed = set(reads or ())
