@@ -2,8 +2,12 @@
 
     L = w_up mean_(liked) link(+(r - shift))  +  w_down mean_(disliked) link(-(r - shift))
 
-For one thumb this is one term, for a pair the sum of both. The gap between ELBO and likelihood does *not* cancel
-here as it does in a difference: a systematic gap moves every r, and a shift repairs it.
+For one thumb this is one term, for a pair the sum of both. Over a batch, each term is a mean over all prompts, so that
+classes count by their share (KTO, APO), or with `class_means` over the prompts that have such answers: the sum of two
+expectations that DDO, BCO and ASFT are published as, whatever the share of each class.
+
+The gap between ELBO and likelihood does *not* cancel here as it does in a difference: a systematic gap moves every r,
+and a shift repairs it.
 """
 
 from dataclasses import dataclass, field
@@ -26,6 +30,9 @@ class Pointwise(Algebra):
         +1 raises the reward of the class, -1 lowers it.
     shift:
         in units of the reward.
+    class_means:
+        the loss of a batch is w_up times the mean over prompts with liked answers plus w_down times the mean over those
+        with disliked ones; a batch without one of them has one term.
     """
 
     reward: Reward
@@ -33,6 +40,7 @@ class Pointwise(Algebra):
     weights: tuple[float, float] = (1.0, 1.0)
     directions: tuple[int, int] = (1, -1)
     shift: float = 0.0
+    class_means: bool = False
     shape: Shape = "unpaired"
 
     splits_at_zero = True
@@ -47,8 +55,16 @@ class Pointwise(Algebra):
         real, liked = feedback.real(), feedback.relevance > 0
         total = reward.new_zeros(reward.shape[:-1])
         for members, weight, direction in zip((real & liked, real & ~liked), self.weights, self.directions):
-            total = total + weight * mean_over(members, self.link(direction * reward))
+            whole = class_scale(members, feedback) if self.class_means else 1.0
+            total = total + weight * whole * mean_over(members, self.link(direction * reward))
         return total
+
+
+def class_scale(members: Tensor, feedback: Feedback) -> Tensor:
+    """What turns a mean over all prompts into one over the prompts that have members, by their weights; a scalar."""
+    counts = feedback.counts()
+    having = (counts * members.any(dim=-1)).sum()
+    return torch.where(having > 0, counts.sum() / having.clamp(min=1e-30), torch.ones_like(having))
 
 
 def weighted_mean(weights: Tensor, values: Tensor) -> Tensor:

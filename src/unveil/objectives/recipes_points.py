@@ -47,8 +47,9 @@ def apo_down(beta: float = 0.1) -> WeightedSum:
 def bco(beta: float = 0.1) -> BCO:
     """BCO: `softplus(-(r - delta))` liked, `softplus(r - delta)` disliked, delta the running mean of r.
 
-    arXiv 2404.04656, beta 0.1 as in TRL. For thumbs and for pairs. Stateful: the trainer carries delta. The paper's
-    density-ratio weights need embeddings and are not part of it.
+    arXiv 2404.04656, beta 0.1 as in TRL. For thumbs and for pairs: the mean over liked plus the mean over disliked
+    answers of the batch, as published (TRL takes the mean over all, half of it where both are as many). Stateful: the
+    trainer carries delta. The paper's density-ratio weights need embeddings and are not part of it.
 
     Noise: convex, biased upwards; delta takes out what all answers have in common.
     """
@@ -62,7 +63,7 @@ def bco_pair(beta: float = 0.1) -> Pointwise:
     Noise: convex, biased upwards; without a shift a common gap of the surrogates moves every r.
     """
     positive(beta=beta)
-    return Pointwise(LogRatio(beta), Logistic(), shape="pairs")
+    return Pointwise(LogRatio(beta), Logistic(), class_means=True, shape="pairs")
 
 
 def nca(beta: float = 0.01, reward_tau: float | None = None) -> NoiseContrast:
@@ -93,13 +94,14 @@ def sppo(beta: float = 1e-3) -> Pointwise:
 def ddo(alpha: float = 0.5, beta: float = 0.1, per_token: bool = True) -> Pointwise:
     """DDO: `softplus(-beta u)` of real answers, `alpha softplus(beta u)` of the reference's own, arXiv 2503.01103.
 
-    relevance 1 marks real data and 0 samples of the reference. On sums (per_token false) the loss is least, over free
-    u, where pi_theta ~ pi_ref^(1 - 1/beta) pi_data^(1/beta) up to a constant, which alpha moves. alpha 0.5, beta 0.1
-    and the division by the length are those of its text version (T3D); images use alpha 0.5 to 6, beta 0.01 to 0.1.
+    relevance 1 marks real data and 0 samples of the reference; the loss is the sum of the means over either, as
+    published, whatever their shares of the batch. On sums (per_token false) it is least, over free u, where
+    pi_theta ~ pi_ref^(1 - 1/beta) pi_data^(1/beta) up to a constant, which alpha moves. alpha 0.5, beta 0.1 and the
+    division by the length are those of its text version (T3D); images use alpha 0.5 to 6, beta 0.01 to 0.1.
 
     Noise: convex, biased upwards; the paper moves the expectation outside (`expectation_outside`). On sums take beta
     far below 0.1. The push on fakes may widen their ELBO gap only.
     """
     positive(beta=beta)
     not_negative(alpha=alpha)
-    return Pointwise(LogRatio(beta, per_token=per_token), Logistic(), weights=(1.0, alpha))
+    return Pointwise(LogRatio(beta, per_token=per_token), Logistic(), weights=(1.0, alpha), class_means=True)

@@ -9,7 +9,7 @@ from unveil.objectives.links import Logistic
 from unveil.objectives.pairwise import Pairwise
 from unveil.objectives.pointwise import Pointwise
 from unveil.objectives.rewards import LogLikelihood, LogOdds
-from unveil.objectives.sft import sft
+from unveil.objectives.sft import SFT, sft
 
 
 def simpo(beta: float = 2.0, gamma: float = 0.5) -> Pairwise:
@@ -48,10 +48,10 @@ def asft(odds_weight: float = 1.0) -> WeightedSum:
     """Aligned SFT: `-a_w + odds_weight (softplus(-o_w) + softplus(o_l))`, arXiv 2409.10571.
 
     Equals `-(1 + w) a_w - w log(1 - e^(a_l))`. The weight 1 is the best of a follow-up's search over 0.1 to 1; the
-    paper's own default is not known to us. Thumbs serve as well as pairs: each answer is judged alone. (Not *anchored*
-    SFT, another method of that name.)
+    paper's own default is not known to us. Thumbs serve as well as pairs: each answer is judged alone, and the loss is
+    the mean over liked answers plus that over disliked ones. (Not *anchored* SFT, another method of that name.)
 
     Noise: the liked term is linear and unbiased; the push on disliked answers fades as their likelihood does.
     """
     not_negative(odds_weight=odds_weight)
-    return odds_weight * Pointwise(LogOdds(), Logistic()) + sft()
+    return odds_weight * Pointwise(LogOdds(), Logistic(), class_means=True) + SFT(class_means=True)

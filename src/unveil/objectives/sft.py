@@ -11,7 +11,7 @@ from torch import Tensor
 
 from unveil.objectives.algebra import Algebra
 from unveil.objectives.interface import Feedback, Likelihoods, Shape, neutral
-from unveil.objectives.pointwise import mean_over
+from unveil.objectives.pointwise import class_scale, mean_over
 from unveil.objectives.rewards import LogLikelihood
 
 
@@ -19,9 +19,11 @@ from unveil.objectives.rewards import LogLikelihood
 class SFT(Algebra):
     """`-B_theta / L` of liked answers (their mean, if a prompt has several), 0 without one; `[...]`, nats per token.
 
-    Liked are thumbs up, and of several candidates the best ones: grades have no zero.
+    Liked are thumbs up, and of several candidates the best ones: grades have no zero. With `class_means` the loss of a
+    batch is the mean over the prompts with a liked answer, else over all.
     """
 
+    class_means: bool = False
     shape: Shape = "unpaired"
 
     needs_reference = False
@@ -29,7 +31,9 @@ class SFT(Algebra):
 
     def __call__(self, likelihoods: Likelihoods, feedback: Feedback) -> Tensor:
         likelihoods, feedback = neutral(likelihoods, feedback)
-        return mean_over(_liked(feedback), -self.reward(likelihoods))
+        liked = _liked(feedback)
+        losses = mean_over(liked, -self.reward(likelihoods))
+        return losses * class_scale(liked, feedback) if self.class_means else losses
 
 
 def _liked(feedback: Feedback) -> Tensor:

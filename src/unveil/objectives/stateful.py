@@ -59,7 +59,7 @@ class BCO(Algebra):
 
     def __call__(self, likelihoods: Likelihoods, feedback: Feedback) -> Tensor:
         state = self.update(self.initial_state(), likelihoods, feedback) if self.state is None else self.state
-        return Pointwise(self.reward, Logistic(), shift=state[0])(likelihoods, feedback)
+        return Pointwise(self.reward, Logistic(), shift=state[0], class_means=True)(likelihoods, feedback)
 
 
 @dataclass(frozen=True)
