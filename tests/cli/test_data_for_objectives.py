@@ -50,3 +50,19 @@ def test_columns_without_use_are_told_in_one_line(on):
     assert code == 0
     assert err.count("does not read the columns score_chosen, score_rejected: without effect") == 1
     assert err.count("\n") == 1
+
+
+def test_draws_that_cannot_be_served_are_refused_before_the_model_is_read(on, tmp_path):
+    flags = ("--objective", "d2_dpo", "--draw_design", "iid", "--num_draws_weight", 8)
+    code, _, err = on(PAIRS, *flags, "--model_name_or_path", tmp_path / "nowhere")
+    assert (code, err.count("\n")) == (2, 1)
+    assert "--num_draws_weight 8: --objective d2_dpo weighs every draw by itself" in err
+
+
+def test_weights_of_kto_are_recommended_to_kto_only(train, tmp_path):
+    rows = [{"prompt": f"p{i}", "completion": f" a{i}", "label": i > 1} for i in range(8)]
+    flags = ("--objective", "bco", "--max_steps", 1, "--per_device_train_batch_size", 8)
+    code, out, err = train("--dataset_name", write_rows(tmp_path / "t.jsonl", rows), *flags)
+    assert (code, err) == (0, "")
+    assert "6 desirable" in out
+    assert "KTO recommends" not in out

@@ -111,3 +111,8 @@ def test_impossible_samples_are_refused(n_desirable, n_undesirable, message):
 def test_a_sample_of_a_label_that_does_not_exist_is_refused():
     with pytest.raises(UserError, match="no row is left"):
         subsample(labelled(3, 0), 0, 1.0)
+
+
+def test_no_ratio_is_recommended_to_an_objective_without_such_weights():
+    """A warning would be an error here."""
+    assert class_balance(labelled(9, 1), recommend=False).describe() == "9 desirable, 1 undesirable"

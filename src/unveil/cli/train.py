@@ -36,11 +36,13 @@ from unveil.errors import UserError
 from unveil.models import Denoiser
 from unveil.objectives import Objective
 from unveil.training import PreferenceConfig, PreferenceTrainer, objective_of, refuse_batches_of_one, tokenize
+from unveil.training.draw_checks import refuse_other_draws_in_pass_1
 from unveil.training.feedback_checks import (
     refuse_missing_columns,
     refuse_what_teaches_nothing,
     tell_of_idle_columns,
 )
+from unveil.training.first_pass import refuse_unequal_shares
 from unveil.training.preference_metrics import kto_term
 
 DESCRIPTION = """Align a masked diffusion language model from thumbs up and down (prompt, completion, label), pairs
@@ -87,6 +89,8 @@ def main(argv: Sequence[str]) -> None:
     model_args, script, args = COMMAND_LINE.read(argv)
     name = str(model_args.model_name_or_path)
     objective = objective_of(args)
+    refuse_unequal_shares(objective, args)
+    refuse_other_draws_in_pass_1(objective, args)
     checkpoint = open_output(args, script.overwrite, argv, model_args, script)
     set_seed(args.seed)
     held_out_name = held_out_source(script, args)
@@ -152,7 +156,7 @@ def balance_of(dataset: Dataset, objective: Objective) -> tuple[str, dict[str, i
         return groups.describe(), {"prompts": groups.n_prompts, "candidates": groups.n_candidates}
     kto = kto_term(objective)
     weights = (kto.desirable_weight, kto.undesirable_weight) if kto else (1.0, 1.0)
-    thumbs = class_balance(dataset, *weights)
+    thumbs = class_balance(dataset, *weights, recommend=kto is not None)
     return thumbs.describe(), {"desirable": thumbs.n_desirable, "undesirable": thumbs.n_undesirable}
 
 

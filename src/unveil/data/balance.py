@@ -28,6 +28,8 @@ class ClassBalance:
     undesirable_weight: float
     mean_length_desirable: float | None
     mean_length_undesirable: float | None
+    recommend: bool = True
+    """Whether the objective has such weights, so that a ratio can be recommended."""
 
     @property
     def ratio(self) -> float:
@@ -49,18 +51,24 @@ class ClassBalance:
         """One or two lines for the start of a run."""
         line = (
             f"{self.n_desirable} desirable{_mean(self.mean_length_desirable)}, "
-            f"{self.n_undesirable} undesirable{_mean(self.mean_length_undesirable)}, weighted ratio {self.ratio:.3g}"
+            f"{self.n_undesirable} undesirable{_mean(self.mean_length_undesirable)}"
         )
+        if not self.recommend:
+            return line
+        line += f", weighted ratio {self.ratio:.3g}"
         if RECOMMENDED[0] <= self.ratio <= RECOMMENDED[1]:
             return line
         remedy = f"; {self.remedy} would bring it there" if self.remedy else ""
         return f"{line}\nKTO recommends a ratio of 1 to 1.33{remedy}"
 
 
-def class_balance(dataset: Dataset, desirable_weight: float = 1.0, undesirable_weight: float = 1.0) -> ClassBalance:
+def class_balance(
+    dataset: Dataset, desirable_weight: float = 1.0, undesirable_weight: float = 1.0, recommend: bool = True
+) -> ClassBalance:
     """Balance of a data set with `label`; warns when the weighted ratio is outside [0.5, 2].
 
-    Weights must be finite and >= 0. Mean lengths need `completion_ids`.
+    With `recommend` off, for objectives without such weights, it neither warns nor names a ratio. Weights must be
+    finite and >= 0. Mean lengths need `completion_ids`.
     """
     for flag, weight in (("desirable_weight", desirable_weight), ("undesirable_weight", undesirable_weight)):
         if not (math.isfinite(weight) and weight >= 0):
@@ -76,8 +84,9 @@ def class_balance(dataset: Dataset, desirable_weight: float = 1.0, undesirable_w
         undesirable_weight=undesirable_weight,
         mean_length_desirable=_mean_of(lengths, labels),
         mean_length_undesirable=_mean_of(lengths, ~labels),
+        recommend=recommend,
     )
-    if not TOLERATED[0] <= balance.ratio <= TOLERATED[1]:
+    if recommend and not TOLERATED[0] <= balance.ratio <= TOLERATED[1]:
         warn_user(f"labels out of balance: {balance.describe()}".replace("\n", "; "))
     return balance
 

@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass, field
 
-from unveil.draws import check_design
 from unveil.errors import UserError
 from unveil.likelihood import CANONICAL_TOKENS
+from unveil.training.draw_checks import check_count
 from unveil.training.draw_config import DrawConfig
 
 DEBIAS = ("none", "jackknife", "cross_fit")
@@ -115,10 +115,11 @@ class PreferenceConfig(DrawConfig):
         for name, choices in (("debias", DEBIAS), ("negative_surrogate", NEGATIVE_SURROGATES)):
             if getattr(self, name) not in choices:
                 raise UserError(f"--{name} {getattr(self, name)}: unknown; choose one of {', '.join(choices)}")
-        if self.num_draws_weight is not None:
-            check_design(self.draw_design, self.num_draws_weight, 1, self.strata_exponent, self.size_exponent)
-            if self.debias == "cross_fit":
-                raise UserError("--num_draws_weight: has no meaning with --debias cross_fit, which weighs draw by draw")
+        check_count(self, "num_draws_weight")
+        if self.replay_weight or self.replay_num_draws < 1:
+            check_count(self, "replay_num_draws")
+        if self.num_draws_weight is not None and self.debias == "cross_fit":
+            raise UserError("--num_draws_weight: has no meaning with --debias cross_fit, which weighs draw by draw")
         if self.negative_surrogate != "elbo":
             if self.num_draws_weight or self.debias != "none":
                 raise UserError(

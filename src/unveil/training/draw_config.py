@@ -9,6 +9,7 @@ from unveil.draws import DESIGNS, Plan, check_design, plan
 from unveil.errors import UserError
 from unveil.likelihood import COMBINERS, check_combiner
 from unveil.training.argument_checks import check_parts, check_values
+from unveil.training.draw_checks import check_count, masks_per_size
 
 _OTHERS = [name for name in DESIGNS if name not in ("quadratic_tiling", "iid", "all_subsets")]
 
@@ -106,6 +107,7 @@ class DrawConfig(TrainingArguments):
         check_parts(self)
         check_design(self.draw_design, self.num_draws, self.masks_per_size, self.strata_exponent, self.size_exponent)
         check_combiner(self.combiner, self.draw_design, self.num_draws, self.masks_per_size)
+        check_count(self, "eval_num_draws")
         if self.draws not in ("fresh", "fixed"):
             raise UserError(f"--draws {self.draws}: must be fresh or fixed")
         if self.tokens_per_batch < 1:
@@ -129,7 +131,7 @@ class DrawConfig(TrainingArguments):
             length,
             num_draws,
             self.draw_design,
-            self.masks_per_size if num_draws % self.masks_per_size == 0 else 1,
+            masks_per_size(self, num_draws),
             self.strata_exponent,
             self.size_exponent,
             size_id=size_id,
