@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from one_pass import make_groups
 
 from unveil.errors import UserError, UserInputWarning
 
@@ -78,11 +79,98 @@ def test_a_lasting_fall_of_both_classes_is_warned_about_once(trainer_of, rows, t
         trainer.health.look(falling, 1, True)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ({}, "--replay_weight (with --replay_dataset_name), --sft_weight or --baseline kl holds it up"),
+        ({"baseline": "kl"}, "--replay_weight (with --replay_dataset_name) or --sft_weight holds it up"),
+        ({"objective": "dpo"}, "--replay_weight (with --replay_dataset_name) or --sft_weight holds it up"),
+        ({"objective": "vrpo"}, "--replay_dataset_name) or a larger weight of its SFT term (here 0.05) holds it up"),
+        ({"replay_weight": 0.5}, "--sft_weight, --baseline kl or a --replay_weight above 0.5 holds it up"),
+        ({"replay_weight": 0.5, "sft_weight": 0.1, "baseline": "zero"},
+         "a --replay_weight above 0.5 or a larger weight of its SFT term (here 0.1) holds it up"),
+    ],
+)  # fmt: skip
+def test_the_remedies_of_a_fall_are_those_that_the_run_does_not_use_yet_or_more_of_them(
+    trainer_of, rows, tiny_llada, arguments, told
+):
+    data = make_groups(2) if arguments.get("objective") in ("dpo", "vrpo") else rows(4)
+    replay = rows(2, labels=False) if "replay_weight" in arguments else None
+    trainer = trainer_of(data, tiny_llada(vocab_size=24), replay_rows=replay, **arguments)
+    plain = trainer._scored(trainer.prepare(data, 0), 0)
+    falling = [record.__class__(**{**record.__dict__, "policy": record.reference - 3.0}) for record in plain]
+    for _ in range(9):
+        trainer.health.look(falling, 1, True)
+    with pytest.warns(UserInputWarning) as caught:
+        trainer.health.look(falling, 1, True)
+    assert str(caught[0].message).endswith(told)
+
+
 def test_dropout_left_on_is_noticed_by_the_second_pass(trainer_of, rows, tiny_llada):
     model = tiny_llada(vocab_size=24, residual_dropout=0.3)
     trainer = trainer_of(rows(4), model, per_device_train_batch_size=4, max_steps=1, disable_dropout=False)
     with pytest.raises(UserError, match="--disable_dropout"):
         trainer.train()
+
+
+HALF = [{"bf16": True}, {"half_weights": True}]
+
+
+@pytest.mark.parametrize("half", HALF, ids=["autocast", "weights"])
+@pytest.mark.parametrize("dropout", [0.3, 0.05])
+def test_dropout_left_on_is_noticed_in_half_precision_too(trainer_of, rows, tiny_llada, half, dropout):
+    half = dict(half)
+    dtype = torch.bfloat16 if half.pop("half_weights", False) else torch.float32
+    model = tiny_llada(vocab_size=24, residual_dropout=dropout, dtype=dtype)
+    trainer = trainer_of(rows(16), model, per_device_train_batch_size=16, max_steps=1, disable_dropout=False, **half)
+    with pytest.raises(UserError, match=r"relative gap .*, above 0\.01\); keep --disable_dropout True"):
+        trainer.train()
+
+
+@pytest.mark.parametrize("half", [{}, *HALF], ids=["float32", "autocast", "weights"])
+def test_a_second_pass_that_sees_other_rows_is_noticed_whatever_the_precision(trainer_of, rows, tiny_llada, half):
+    """One prompt token of every packed part is another one than in pass 1."""
+    half = dict(half)
+    dtype = torch.bfloat16 if half.pop("half_weights", False) else torch.float32
+    data = rows(16)
+    trainer = trainer_of(
+        data, tiny_llada(vocab_size=24, dtype=dtype), per_device_train_batch_size=16, max_steps=1, kept_tokens=0, **half
+    )
+    weigh = trainer.weigh
+
+    def weigh_and_change(batches):
+        weigh(batches)
+        for packed in batches[0].packed:
+            packed.input_ids_1T[packed.input_ids_1T == 1] = 7
+
+    trainer.weigh = weigh_and_change
+    with pytest.raises(UserError, match="the model computes something else in training than in evaluation"):
+        trainer.train()
+
+
+@pytest.mark.parametrize("half", HALF, ids=["autocast", "weights"])
+def test_the_rounding_of_half_precision_is_within_its_tolerance(trainer_of, rows, tiny_llada, half):
+    """Pass 2 of the float32 model against what pass 1 saw in half precision: more than two half passes differ by."""
+    half = dict(half)
+    dtype = torch.bfloat16 if half.pop("half_weights", False) else torch.float32
+    data = rows(32)
+    model = tiny_llada(vocab_size=24, dtype=dtype)
+    trainer = trainer_of(
+        data, model, per_device_train_batch_size=32, max_steps=1, kept_tokens=0, train_sampling_strategy="sequential",
+        **half,
+    )  # fmt: skip
+    exact = trainer_of(data, tiny_llada(vocab_size=24), per_device_train_batch_size=32)
+    weigh, true = trainer.weigh, exact._scored(exact.prepare(data, 0), 0)
+
+    def weigh_and_replace(batches):
+        weigh(batches)
+        seen = batches[0].seen
+        assert max(abs(float(b) - record.policy) for b, record in zip(seen, true)) > 0
+        batches[0].seen = torch.tensor([record.policy for record in true], dtype=seen.dtype)
+
+    trainer.weigh = weigh_and_replace
+    trainer.train()
+    assert 0 < trainer.state.log_history[0]["elbo/passes_gap"] < 1e-2
 
 
 def test_dropout_is_switched_off_by_default(trainer_of, rows, tiny_llada):
