@@ -39,7 +39,8 @@ def vrpo(beta: float = 0.2, sft_weight: float = 0.05) -> WeightedSum:
     """VRPO of LLaDA 1.5: `softplus(-beta D) + sft_weight * (-B_theta(w) / L)`, arXiv 2505.19223.
 
     beta 0.2 and 0.05 are the paper's, which also draws 8 masks (`--num_draws 8 --draw_design iid`, one per level of
-    noise) shared by policy and reference, and trains at a rate of 5e-7: both are flags of the run, not set here. The normalisation of its SFT term is not published: per token of the chosen answer here.
+    noise) shared by policy and reference, and trains at a rate of 5e-7: both are flags of the run, not set here. The
+    normalisation of its SFT term is not published: per token of the chosen answer here.
 
     Noise: as DPO; its theorems bound bias and variance of loss and gradient by the variance of the margin.
     """
