@@ -108,7 +108,7 @@ def test_what_cannot_be_kept_is_refused(score, base, tmp_path):
     for words, reason in (
         (("--objective", "simpo"), "--objective simpo: needs no reference, so there is nothing to compute"),
         (("--sync_ref_model", "True"), "--sync_ref_model: the reference moves"),
-        (("--baseline", "trl_kl"), "--baseline trl_kl: scores answers under the prompts of their batch"),
+        (("--baseline", "trl_kl"), "--baseline trl_kl: scores answers under other prompts"),
         (("--output_dir", base), "holds something that is no reference cache; give another folder"),
     ):
         code, _, err = score(*words)

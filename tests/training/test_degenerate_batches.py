@@ -51,13 +51,34 @@ def test_a_gradient_that_is_not_finite_never_reaches_the_weights(trainer_of, row
     assert all(torch.equal(a, b) for a, b in zip(before, model.parameters()))
 
 
-@pytest.mark.parametrize("count", [1, 5])
-def test_a_batch_of_one_is_refused_before_the_run(trainer_of, rows, tiny_llada, count):
-    """One row, or a last batch of one: its margin is its own baseline."""
-    trainer = trainer_of(rows(count), tiny_llada(vocab_size=24), per_device_train_batch_size=4)
+@pytest.mark.parametrize(("count", "size"), [(1, 4), (4, 1)])
+def test_a_batch_of_one_is_refused_before_the_run(trainer_of, rows, tiny_llada, count, size):
+    """Its margin is its own baseline."""
+    trainer = trainer_of(rows(count), tiny_llada(vocab_size=24), per_device_train_batch_size=size)
     with pytest.raises(UserError, match="per_device_train_batch_size"):
         trainer.train()
     assert trainer.state.global_step == 0
+
+
+@pytest.mark.parametrize(("cut", "steps"), [((4, 1), [4, 5]), ((2, 2), [4, 5]), ((1, 4), [4, 5]), ((8, 1), [9])])
+def test_a_last_row_that_would_be_its_own_baseline_joins_the_step_before(trainer_of, rows, tiny_llada, cut, steps):
+    size, accumulation = cut
+    trainer = trainer_of(
+        rows(9), tiny_llada(vocab_size=24), per_device_train_batch_size=size, gradient_accumulation_steps=accumulation,
+    )  # fmt: skip
+    taken, plain = [], trainer.weigh
+    trainer.weigh = lambda batches: (taken.append(sum(len(b.responses) for b in batches)), plain(batches))
+    with pytest.warns(UserInputWarning, match="of 9 rows one would be left for the last step"):
+        trainer.train()
+    assert taken == steps
+
+
+def test_a_last_row_of_its_own_stays_where_no_baseline_is_a_mean(trainer_of, rows, tiny_llada):
+    trainer = trainer_of(
+        rows(5), tiny_llada(vocab_size=24), per_device_train_batch_size=4, baseline="zero", allow_one_label=True
+    )
+    trainer.train()
+    assert trainer.state.global_step == 2
 
 
 def test_a_batch_with_one_label_is_warned_about(trainer_of, rows, tiny_llada):

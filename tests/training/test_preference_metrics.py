@@ -33,6 +33,12 @@ def test_accuracy_of_thumbs_needs_the_two_halves_of_every_pair():
     assert pair_accuracy(records[:3]) == {}
 
 
+def test_accuracy_of_thumbs_of_two_sources_with_the_same_ids_counts_every_pair():
+    margins = [1.0, 0.0, 2.0, 3.0]  # the pair of the first source is right, that of the second wrong
+    records = [scored(i, i % 2, float(i % 2 == 0), i % 2 == 0, margin) for i, margin in enumerate(margins)]
+    assert pair_accuracy(records) == {"rewards/accuracies": 0.5}
+
+
 def test_auc_compares_over_all_prompts():
     records = [scored(0, 0, 1.0, True, 2.0), scored(0, 1, 0.0, False, 1.0), scored(1, 2, 1.0, True, 0.0),
                scored(1, 3, 0.0, False, 0.0)]  # fmt: skip

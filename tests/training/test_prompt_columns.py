@@ -24,16 +24,16 @@ def mismatched_margins(policy, reference, data):
 
 
 @pytest.mark.parametrize("turned", [False, True])
-@pytest.mark.parametrize("size", [6, 3, 2])
+@pytest.mark.parametrize("size", [6, 2, 1])
 def test_trl_kl_is_the_clamped_mean_margin_of_answers_under_other_prompts(models, trainer_of, rows, size, turned):
-    """Prompts move on within a device batch. Policy and reference exchanged, the mean has the other sign."""
+    """Prompts move on in the data, however it is cut. Policy and reference exchanged, the mean has the other sign."""
     policy, reference = models[::-1] if turned else models
     data = rows(6)
-    parts = [mismatched_margins(policy, reference, data[i : i + size]) for i in range(0, 6, size)]
-    mean = torch.cat(parts).mean().item()
+    margins = mismatched_margins(policy, reference, data)
+    mean = margins.mean().item()
     case = OnePass(policy, reference, data)
     likelihoods = case.likelihoods(horvitz_thompson())
-    loss = total_loss(kto(baseline="trl_kl"), likelihoods._replace(mismatched=torch.cat(parts)), case.feedback())
+    loss = total_loss(kto(baseline="trl_kl"), likelihoods._replace(mismatched=margins), case.feedback())
     step = first_step(
         trainer_of, policy, reference, data, baseline="trl_kl", num_draws=3, per_device_train_batch_size=size,
         gradient_accumulation_steps=6 // size,
@@ -45,10 +45,40 @@ def test_trl_kl_is_the_clamped_mean_margin_of_answers_under_other_prompts(models
 
 
 def test_trl_kl_needs_two_prompts_and_a_reference_that_can_be_asked(models, trainer_of, rows):
-    with pytest.raises(UserError, match="--per_device_train_batch_size"):
-        trainer_of(rows(4), models[0], baseline="trl_kl", per_device_train_batch_size=1).train()
+    alike = [row | {"prompt_ids": [5]} for row in rows(4)]
+    trainer = trainer_of(alike, models[0], baseline="trl_kl")
+    with pytest.raises(UserError, match="--dataset_name: all rows have one prompt"):
+        trainer.train()
+    assert trainer.state.global_step == 0
+    trainer = trainer_of(rows(4), models[0], baseline="trl_kl", eval_rows=alike)
+    with pytest.raises(UserError, match="--eval_dataset_name: all rows have one prompt"):
+        trainer.evaluate()
+    trainer.train()
+    assert trainer.evaluate()["eval_baseline"] == pytest.approx(0, abs=0.1)  # under a prompt of the training data
     with pytest.raises(UserError, match=r"--precompute_ref_log_probs: --baseline trl_kl .* under other prompts"):
         trainer_of(rows(4), models[0], baseline="trl_kl", precompute_ref_log_probs=True)
+
+
+@pytest.mark.parametrize("size", [1, 4, 5])
+def test_trl_kl_is_the_same_in_every_cut_of_the_last_batch_and_in_evaluation(models, trainer_of, rows, size):
+    """Rows 2 i and 2 i + 1 have one prompt, as pairs that were taken apart: none is put under its own."""
+    data = [row | {"prompt_ids": [5 + i // 2]} for i, row in enumerate(rows(10))][:9]
+    trainer = trainer_of(
+        data, models[0], eval_rows=data, baseline="trl_kl", per_device_train_batch_size=size,
+        per_device_eval_batch_size=size, trainer_arguments={"ref_model": models[1]}, learning_rate=0.0,
+        allow_one_label=True,
+    )  # fmt: skip
+    seen, plain = [], trainer.prepare
+
+    def prepare(given, *arguments, **named):
+        seen.extend((row["example_id"], tuple(row["prompt_ids"])) for row in given)
+        return plain(given, *arguments, **named)
+
+    trainer.prepare = prepare
+    trainer.train()
+    trainer.evaluate()
+    moved = [(name, prompt) for name, prompt in seen if prompt != (5 + name // 2,)]
+    assert sorted(moved) == sorted(2 * [(i, (5 + (i // 2 + 1) % 5,)) for i in range(9)])
 
 
 @pytest.mark.parametrize(("name", "objective", "shape"), [("dpo", dpo(), "pairs"), ("rankdpo", rankdpo(), "lists")])

@@ -4,8 +4,10 @@ import copy
 
 import pytest
 import torch
+from datasets import Dataset
 from one_pass import first_step, make_groups, perturbed, relative_gap
 
+from unveil.errors import UserError
 from unveil.models import load_denoiser_model
 from unveil.training import add_adapters
 
@@ -68,6 +70,29 @@ def test_cached_values_tell_the_pairs_of_one_list_apart(trainer_of, tiny_llada, 
     )
     assert cached.loss == pytest.approx(live.loss, rel=1e-12)
     assert relative_gap(cached.grads, live.grads) < 1e-12
+
+
+def test_cached_values_of_two_sources_with_the_same_ids_and_lengths_are_their_own(trainer_of, rows, tiny_llada):
+    """Concatenated training data, and two held-out sets by name: policy and reference are one, so margins are 0."""
+    reference = tiny_llada(vocab_size=24, dtype=torch.float64)
+    one = rows(4)
+    other = [row | {"completion_ids": [*reversed(row["completion_ids"][:-1]), 0], "prompt_ids": [9]} for row in one]
+    third = [row | {"prompt_ids": [7, 8]} for row in one]
+    trainer = trainer_of(
+        [*one, *other], reference, per_device_train_batch_size=8, max_steps=1, learning_rate=0.0,
+        precompute_ref_log_probs=True,
+    )  # fmt: skip
+    trainer.eval_dataset = {"one": Dataset.from_list(one), "third": Dataset.from_list(third)}
+    trainer.train()
+    logs = trainer.state.log_history[0]
+    assert logs["loss"] == 0.5
+    assert logs["rewards/margins"] == logs["baseline"] == 0
+    found = trainer.evaluate()
+    rewards = [value for name, value in found.items() if name.endswith(("rewards/chosen", "rewards/rejected"))]
+    assert len(rewards) == 4
+    assert rewards == pytest.approx([0] * 4, abs=1e-9)
+    with pytest.raises(UserError, match=r"--precompute_ref_log_probs: row 0 was not scored as a held-out row"):
+        trainer.evaluate(Dataset.from_list([other[0] | {"prompt_ids": [5]}, one[1]]))
 
 
 def test_fresh_draws_differ_between_epochs_and_fixed_ones_do_not(trainer_of, rows):

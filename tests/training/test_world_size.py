@@ -1,28 +1,18 @@
 """Two processes compute what one does: gradient, loss, metrics, replay and evaluation (spec test 12)."""
 
 import json
-import os
-import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
+from ranks import run_ranks
 
 WORKER = Path(__file__).with_name("ddp_worker.py")
 
 
 def run(output: Path, processes: int, per_device_batch: int) -> tuple[list[torch.Tensor], list[dict]]:
     output.mkdir()
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    launcher = ["-m", "torch.distributed.run", "--nproc_per_node", str(processes), "--master_port", str(port)]
-    command = [sys.executable, *(launcher if processes > 1 else []), str(WORKER), str(output), str(per_device_batch)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
-    done = subprocess.run(command, capture_output=True, text=True, timeout=240, env=environment)
-    assert done.returncode == 0, done.stderr[-3000:]
+    run_ranks(WORKER, processes, output, per_device_batch)
     gradients = torch.load(output / "gradients.pt")
     return gradients, json.loads((output / "history.json").read_text())
 

@@ -27,7 +27,7 @@ from unveil.terminal import PlainConsole
 from unveil.training import tokenize
 from unveil.training.preference_metrics import pair_accuracy, ranking_accuracy
 from unveil.training.scored import Scored
-from unveil.training.surrogate_trainer import EVALUATION_EPOCH
+from unveil.training.shared_trainer import EVALUATION_EPOCH
 
 DESCRIPTION = """Estimate the ELBO (a lower bound of the log-likelihood, in nats) of every answer given its prompt, with
 its standard error. With --ref_model_name_or_path also the margin over a reference, on the same draws."""

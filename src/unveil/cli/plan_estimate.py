@@ -1,7 +1,7 @@
 """The numbers of `unveil plan`: the run's flags, a network without weights and the data's lengths, put together."""
 
 import functools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -38,6 +38,7 @@ from unveil.planning import (
     steps_of,
 )
 from unveil.training import PreferenceConfig, objective_of, tokenize
+from unveil.training.preference_metrics import averages_margins
 
 PUBLISHED_DRAWS, PUBLISHED_LENGTH = 8, 4096
 SHARDED_OVER = 8
@@ -87,9 +88,10 @@ def estimate(
     def cut(budget: int, count: int, most_steps: int = STEPS_PER_BUDGET) -> Schedule:
         return play(sample, rows, _batching(args, count, budget, keeps), args.seed, most_steps)
 
-    steps, epochs = steps_of(
-        answers.rows, args.num_train_epochs, args.max_steps, _batching(args, on.count, args.tokens_per_batch, keeps)
+    batching = replace(
+        _batching(args, on.count, args.tokens_per_batch, keeps), lone_row_joins=averages_margins(objective)
     )
+    steps, epochs = steps_of(answers.rows, args.num_train_epochs, args.max_steps, batching)
     schedule = cut(args.tokens_per_batch, on.count, 5 * STEPS_PER_BUDGET)
     scale = len(answers) / len(sample) * answers.tokens.mean() / sample.tokens.mean()
     passes = Passes(

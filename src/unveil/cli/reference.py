@@ -31,7 +31,8 @@ from unveil.training.cache_keys import ALONE, Answer, Key, answers_of, epochs_of
 from unveil.training.cache_shards import Draws
 from unveil.training.cached_reference import by_answer
 from unveil.training.fingerprint import fingerprint_of
-from unveil.training.first_pass import needs_mismatched
+from unveil.training.other_prompts import needs_mismatched
+from unveil.training.preference_metrics import averages_margins
 from unveil.training.reference_cache import HELD_OUT_EPOCH, ReferenceCache, fill, remove_cache, require_cache_or_free
 
 DESCRIPTION = """Score every answer under the reference model once, on the draws that training will use, and keep the
@@ -77,7 +78,8 @@ def main(argv: Sequence[str]) -> None:
             remove_cache(folder)
         cache = ReferenceCache.create(folder, fingerprint)
     denoiser.model = accelerator.prepare_model(model, evaluation_mode=True)
-    work = Work(denoiser, args, dataset, held_out, str(script.dataset_name))
+    epochs = epochs_of(args, len(dataset), averages_margins(objective))
+    work = Work(denoiser, args, dataset, held_out, str(script.dataset_name), epochs)
     missing = len(cache.missing(work.keys))
     accelerator.wait_for_everyone()
     start = time.perf_counter()
@@ -110,8 +112,8 @@ def _refuse_what_cannot_be_kept(args: PreferenceConfig, objective: Objective) ->
         )
     if needs_mismatched(objective):
         raise UserError(
-            "--baseline trl_kl: scores answers under the prompts of their batch, which is not known before training; "
-            "train without --ref_cache"
+            "--baseline trl_kl: scores answers under other prompts too, and a cache holds values of answers under "
+            "their own; train without --ref_cache"
         )
 
 
@@ -119,10 +121,16 @@ class Work:
     """What there is to score, and the scoring of some of it."""
 
     def __init__(
-        self, denoiser: Denoiser, args: PreferenceConfig, dataset: Dataset, held_out: Dataset | None, source: str
+        self,
+        denoiser: Denoiser,
+        args: PreferenceConfig,
+        dataset: Dataset,
+        held_out: Dataset | None,
+        source: str,
+        epochs: Sequence[int],
     ) -> None:
         self.denoiser, self.args, self.source = denoiser, args, source
-        self.epochs = list(epochs_of(args, len(dataset)))
+        self.epochs = list(epochs)
         self.answers: dict[Key, Answer] = {}
         for answer in answers_of(dataset, args.share_sizes):
             self.answers.update((answer.key(epoch), answer) for epoch in self.epochs)

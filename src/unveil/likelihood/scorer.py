@@ -51,6 +51,8 @@ def row_values_without_graph(denoiser: Denoiser, batches: Sequence[PackedRows], 
 def combine(row_sums: torch.Tensor, plans: Sequence[Plan]) -> Surrogates:
     """Weigh row sums `[sum of K]`, response by response, into surrogates and their standard errors."""
     values, per_draw, errors = [], [], []
+    if not plans:  # a process without rows in this step
+        return Surrogates(row_sums[:0], [], row_sums[:0])
     for sums, plan in zip(row_sums.split([len(p.weights) for p in plans]), plans, strict=True):
         draws = sums * torch.from_numpy(plan.weights / plan.shares).to(sums.dtype)
         values.append((draws * torch.from_numpy(plan.shares).to(sums.dtype)).sum())

@@ -48,6 +48,11 @@ class KTO(Algebra):
     def reward(self) -> LogRatio:
         return LogRatio(self.beta)
 
+    @property
+    def averages_margins(self) -> bool:
+        """Whether the baseline is a mean over the batch, which one answer cannot give."""
+        return self.baseline in ("batch", "kl")
+
     def __call__(self, likelihoods: Likelihoods, feedback: Feedback) -> Tensor:
         """Loss per prompt `[...]`, the mean over its candidates that are not masked."""
         likelihoods, feedback = neutral(likelihoods, feedback)

@@ -13,6 +13,7 @@ import numpy as np
 from unveil.likelihood import split_by_tokens
 from unveil.planning.answers import Answers, Rows, work_of
 from unveil.planning.flops import Work
+from unveil.training.shared_batches import device_steps
 
 MOST_STEPS = 50
 """Steps that are played through."""
@@ -28,6 +29,8 @@ class Batching:
     tokens_per_batch: int = 8192
     kept_tokens: int = 0
     drop_last: bool = False
+    lone_row_joins: bool = False
+    """A last step of one row joins the one before."""
 
     @property
     def rows(self) -> int:
@@ -57,9 +60,9 @@ class Schedule:
 
 def steps_of(rows: int, epochs: float, max_steps: int, batching: Batching) -> tuple[int, float]:
     """Optimizer steps of the run, and the epochs that they make, as transformers.Trainer counts them."""
-    batches = rows // batching.per_device if batching.drop_last else math.ceil(rows / batching.per_device)
-    per_device = batches // batching.devices if batching.drop_last else math.ceil(batches / batching.devices)
-    per_epoch = max(math.ceil(per_device / batching.accumulation), 1)
+    device_step = batching.per_device * batching.devices
+    taken = device_steps(rows, device_step, batching.accumulation, batching.drop_last, batching.lone_row_joins)
+    per_epoch = max(math.ceil(taken / batching.accumulation), 1)
     steps = max_steps if max_steps > 0 else math.ceil(epochs * per_epoch)
     return steps, steps / per_epoch
 

@@ -91,10 +91,10 @@ def _check_meaning(args: Any) -> None:
     for name, why in WITHOUT_MEANING.items():
         if getattr(args, name) not in (None, False, 0, "no", [], defaults[name]):
             raise UserError(f"--{name} {shortened(getattr(args, name))}: {why}")
-    if args.train_sampling_strategy == "group_by_length":
+    if args.train_sampling_strategy not in ("random", "sequential"):
         raise UserError(
-            "--train_sampling_strategy group_by_length: nothing is padded, so rows need no sorting by length; leave it "
-            "out"
+            f"--train_sampling_strategy {args.train_sampling_strategy}: nothing is padded, so rows need no sorting by "
+            "length; leave it out"
         )
     given = [name for name in WITHOUT_EFFECT if getattr(args, name) not in (None, [], _default(args, name))]
     if given:

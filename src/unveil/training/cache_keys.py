@@ -9,6 +9,7 @@ from datasets import Dataset
 from unveil.likelihood import Response
 from unveil.training.draw_config import DrawConfig
 from unveil.training.micro_batch import MicroBatch, responses_of
+from unveil.training.shared_batches import optimizer_steps
 
 Datasets = Dataset | Mapping[str, Dataset]
 
@@ -56,13 +57,10 @@ def keys_of_batch(batch: MicroBatch, share_sizes: bool, epoch: int) -> list[Key]
     ]
 
 
-def epochs_of(args: DrawConfig, rows: int) -> Sequence[int]:
+def epochs_of(args: DrawConfig, rows: int, lone_row_joins: bool = False) -> Sequence[int]:
     """The epochs whose draws a run on so many rows will ask for; with fixed draws only those of the first."""
     if args.draws == "fixed":
         return range(1)
     if args.max_steps <= 0:
         return range(math.ceil(args.num_train_epochs))
-    batches = rows / (args.per_device_train_batch_size * args.world_size)
-    batches = math.floor(batches) if args.dataloader_drop_last else math.ceil(batches)
-    steps = max(1, math.ceil(batches / args.gradient_accumulation_steps))
-    return range(math.ceil(args.max_steps / steps))
+    return range(math.ceil(args.max_steps / optimizer_steps(rows, args, lone_row_joins)))

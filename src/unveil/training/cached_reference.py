@@ -41,6 +41,8 @@ class CachedReference:
         Raises:
             UserError: values are missing, or the rows are not those that were scored.
         """
+        if not keys:
+            return []
         (epoch,) = {epoch for _, epoch in keys}
         names = keys_of_batch(batch, self.share_sizes, epoch)
         values = [self.cache.log_probs(name) for name in names]
@@ -78,15 +80,16 @@ def reference_from_cache(
     args: DrawConfig,
     held_out: Datasets | None = None,
     adapters: bool = False,
+    lone_row_joins: bool = False,
 ) -> CachedReference:
-    """The reference of a run from the cache in a folder; arguments as of `fingerprint_of`.
+    """The reference of a run from the cache in a folder; arguments as of `fingerprint_of` and `optimizer_steps`.
 
     Raises:
         UserError: no cache, one of another run, a damaged or an unfinished one.
     """
     fingerprint = fingerprint_of(model, denoiser, tokenizer, dataset, args, held_out, adapters)
     cache = ReferenceCache.open(folder, fingerprint)
-    epochs = epochs_of(args, len(dataset))
+    epochs = epochs_of(args, len(dataset), lone_row_joins)
     keys = {answer.key(epoch) for answer in answers_of(dataset, args.share_sizes) for epoch in epochs}
     if held_out is not None:
         limit = args.max_eval_samples

@@ -9,23 +9,16 @@ import torch
 from unveil.draws import Plan
 from unveil.errors import UserError
 from unveil.likelihood import Combined, Response, combine, eubo, holder, mixture, standard_error
-from unveil.objectives import KTO, ExpectationOutside, Jackknife, Objective, WeightedSum
+from unveil.objectives import Objective
 from unveil.training.config import PreferenceConfig
 from unveil.training.micro_batch import MicroBatch
+from unveil.training.other_prompts import moved, needs_mismatched
 from unveil.training.reference import in_row_order, row_sums_of
 from unveil.training.scored import Scored
+from unveil.training.shared_trainer import EVALUATION_EPOCH
 
 if TYPE_CHECKING:
     from unveil.training.preference_trainer import PreferenceTrainer
-
-
-def needs_mismatched(objective: Objective) -> bool:
-    """Whether margins of answers under other prompts are asked for (TRL's KL estimate)."""
-    if isinstance(objective, WeightedSum):
-        return any(needs_mismatched(term) for _, term in objective.terms)
-    if isinstance(objective, ExpectationOutside | Jackknife):
-        return needs_mismatched(objective.objective)
-    return isinstance(objective, KTO) and objective.baseline == "trl_kl"
 
 
 def refuse_unequal_shares(objective: Objective, args: PreferenceConfig) -> None:
@@ -65,26 +58,12 @@ def refuse_what_only_linear_surrogates_have(
         )
 
 
-def refuse_values_of_other_prompts(objective: Objective, args: PreferenceConfig) -> None:
-    """Values computed beforehand are of answers under their own prompts.
-
-    Raises:
-        UserError: TRL's KL estimate is asked for, and the reference is not live.
-    """
-    if needs_mismatched(objective) and (args.precompute_ref_log_probs or args.ref_cache):
-        flag = "--ref_cache" if args.ref_cache else "--precompute_ref_log_probs"
-        raise UserError(
-            f"{flag}: --baseline trl_kl scores answers under other prompts of their batch, which are not known before "
-            "training; leave one of them out"
-        )
-
-
 class FirstPass:
     """Scores one device batch; leaves on it what pass 2 needs."""
 
     def __init__(self, trainer: "PreferenceTrainer", batch: MicroBatch, epoch: int) -> None:
         self.trainer, self.batch = trainer, batch
-        self.args, self.reference = trainer.args, trainer.reference
+        self.args, self.reference, self.epoch = trainer.args, trainer.reference, epoch
         self.keys = [(response.example_id, epoch) for response in batch.responses]
 
     def records(self, number: int) -> list[Scored]:
@@ -188,34 +167,17 @@ class FirstPass:
     # -- TRL's KL estimate ------------------------------------------------------------------------------------------
 
     def _mismatched(self) -> list[float] | None:
-        """r of each answer under the prompt of the next one in the device batch, nats; no gradient."""
+        """r of each answer under another prompt, nats; no gradient."""
         if not needs_mismatched(self.trainer.objective) or self.reference is None:
             return None
-        responses = self.batch.responses
-        if len(responses) < 2:
-            raise UserError(
-                "--baseline trl_kl: a device batch of one has no other prompt; raise --per_device_train_batch_size"
-            )
-        rows = []
-        for i, response in enumerate(responses):
-            prompt = list(responses[(i + 1) % len(responses)].prompt_ids)
-            room = self.trainer.denoiser.max_length
-            if room is not None:
-                keep = max(0, room - response.length - len(response.tail_ids))
-                prompt = prompt[len(prompt) - min(len(prompt), keep) :]
-            rows.append(
-                {
-                    "example_id": response.example_id,
-                    "prompt_ids": prompt,
-                    "completion_ids": response.completion_ids,
-                    "tail_ids": response.tail_ids,
-                }
-            )
-        moved = self.trainer.prepare(rows, self.keys[0][1])
-        keys = [(response.example_id, epoch) for response, (_, epoch) in zip(moved.responses, self.keys)]
-        reference = combine(row_sums_of(moved, self.reference.log_probs(moved, keys)), moved.plans).values
-        policy = combine(row_sums_of(moved, self.trainer.without_graph(moved)), moved.plans).values
-        self._count(moved)
+        trainer, others = self.trainer, self.trainer.other_prompts[self.epoch == EVALUATION_EPOCH]
+        rows = moved(self.batch.responses, others, trainer.denoiser.max_length)
+        batch = trainer.prepare(rows, self.epoch)
+        trainer.even_out([batch])
+        keys = [(response.example_id, self.epoch) for response in batch.responses]
+        reference = combine(row_sums_of(batch, self.reference.log_probs(batch, keys)), batch.plans).values
+        policy = combine(row_sums_of(batch, trainer.without_graph(batch)), batch.plans).values
+        self._count(batch)
         return (policy - reference).tolist()
 
 

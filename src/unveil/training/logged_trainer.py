@@ -1,11 +1,9 @@
 """What a run tells: metrics of optimizer steps, held-out metrics, tokens and operations."""
 
 import difflib
-import math
 import sys
-from collections import defaultdict
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from accelerate.utils import gather_object
 from torch import nn
@@ -16,14 +14,12 @@ from unveil.training.resuming import ResumedRuns
 from unveil.training.sessions import Sessions
 from unveil.training.work import ForwardCount, Work
 
-Item = TypeVar("Item")
-
 
 class LoggedTrainer(ResumedRuns):
     """`transformers.Trainer` whose metrics are means over the steps since the last log, and over ranks."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        self._logged: dict[str, list[float]] = defaultdict(list)
+        self._logged: dict[str, tuple[float, float]] = {}  # name -> weighted sum, weight
         self._work = self._work_before_step = Work()  # since it was last settled, on this rank
         self._flops_pending = 0.0
         super().__init__(*args, **kwargs)
@@ -39,19 +35,20 @@ class LoggedTrainer(ResumedRuns):
         """The records of all ranks, in rank order, on every rank."""
         return gather_object(records) if self.args.world_size > 1 else records
 
-    def record(self, values: dict[str, float]) -> None:
-        """Remember metrics of one optimizer step; their mean is logged with the next loss."""
+    def record(self, values: dict[str, float], weight: float = 1.0) -> None:
+        """Remember metrics of one optimizer step, or of this rank's part of it; their weighted mean over steps and
+        ranks is logged with the next loss."""
         for name, value in values.items():
-            self._logged[name].append(value)
+            total, whole = self._logged.get(name, (0.0, 0.0))
+            self._logged[name] = total + weight * value, whole + weight
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         if "loss" in logs:
-            means = {name: sum(values) / len(values) for name, values in self._logged.items()}
-            ranks = self.gathered([means])
-            for name in means:
-                found = [mean[name] for mean in ranks if name in mean]
-                logs[name] = sum(found) / len(found)
-            self._logged.clear()
+            ranks = self.gathered([self._logged])
+            for name in dict.fromkeys(name for rank in ranks for name in rank):
+                totals, weights = zip(*(rank[name] for rank in ranks if name in rank))
+                logs[name] = sum(totals) / sum(weights)
+            self._logged = {}
         if "loss" in logs or "train_runtime" in logs:  # the last one counts the steps since the last loss too
             total = self.settle_work()
             logs |= {"num_tokens": float(total.tokens), "num_forwards": float(total.forwards)}
@@ -157,13 +154,6 @@ class LoggedTrainer(ResumedRuns):
     def evaluation_metrics(self, rows: list[dict[str, Any]]) -> dict[str, float]:
         """Metrics of held-out rows (names without the `eval_` prefix)."""
         raise NotImplementedError
-
-    def my_share(self, rows: list[Item]) -> list[list[Item]]:
-        """This rank's rows in batches of the evaluation size. Every rank gets as many batches (rows repeat)."""
-        size, world = self.args.per_device_eval_batch_size, self.args.world_size
-        count = math.ceil(len(rows) / (size * world))
-        mine = [rows[i % len(rows)] for i in range(self.args.process_index, count * size * world, world)]
-        return [mine[i : i + size] for i in range(0, len(mine), size)]
 
     def floating_point_ops(self, inputs: Any) -> float:
         """FLOPs counted since the last call: 2 per parameter and token forward, 4 backward."""

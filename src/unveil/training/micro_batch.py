@@ -43,6 +43,8 @@ class MicroBatch:
     """log p of hidden tokens with their graph, by the number of the packed part."""
     first: "MicroBatch | None" = None
     """The rows of pass 1 where it draws more often than the gradient."""
+    idle: list[PackedRows] = field(default_factory=list)
+    """Parts that count for nothing: other ranks have more, and a sharded network is run by all ranks together."""
 
     @property
     def num_rows(self) -> int:
@@ -99,16 +101,13 @@ class MicroBatch:
         return self.token_weights or [np.ones(len(row.places)) for row in self.draws]
 
     def drop_weightless(self, tokens_per_batch: int, device: torch.device) -> None:
-        """Pack again without rows of weight exactly 0, which cost no second pass; parts with a graph stay as they are.
-
-        One row always stays: every rank of a sharded model has to take part in a pass.
-        """
+        """Pack again without rows of weight exactly 0, which cost no second pass; parts with a graph stay as they
+        are."""
         kept = {number: self.packed[number] for number in self.kept}
         rest = [row for number, part in enumerate(self.packed) if number not in kept for row in part.order]
         live = [row for row in rest if self.row_weights[row] != 0]
         if len(live) == len(rest):
             return
-        live = live or ([] if kept else rest[:1])
         groups = split_by_tokens([self.draws[row].length for row in live], tokens_per_batch)
         parts = [pack(self.draws, [live[i] for i in group], device) for group in groups]
         self.packed = [*kept.values(), *parts]

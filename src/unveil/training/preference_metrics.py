@@ -22,6 +22,12 @@ def kto_term(objective: Objective) -> KTO | None:
     return None
 
 
+def averages_margins(objective: Objective) -> bool:
+    """Whether the baseline is a mean over the optimizer batch: of one row it would be that row."""
+    kto = kto_term(objective)
+    return kto is not None and kto.averages_margins
+
+
 def preference_metrics(records: Sequence[Scored], objective: Objective) -> dict[str, float]:
     """Metrics of one optimizer batch (or evaluation set).
 
@@ -69,7 +75,7 @@ def _saturation(batch: Batch, rewards: list[float], objective: Objective) -> dic
 
 
 def _has_shift(kto: KTO, records: Sequence[Scored]) -> bool:
-    return kto.baseline in ("zero", "trl_kl") or len(records) > 1
+    return not kto.averages_margins or len(records) > 1
 
 
 def pair_accuracy(records: Sequence[Scored]) -> dict[str, float]:
@@ -92,11 +98,20 @@ def pair_accuracy(records: Sequence[Scored]) -> dict[str, float]:
 
 
 def _accuracy_of_halves(records: Sequence[Scored]) -> dict[str, float]:
-    margins = {r.example_id: r.margin for r in records}
-    chosen = [r.example_id for r in records if r.best and r.example_id % 2 == 0 and r.example_id + 1 in margins]
-    if not chosen or 2 * len(chosen) != len(records):
+    """Data of several sources may hold an id more than once: the halves of a pair are met in the same order."""
+    by_id: dict[int, list[Scored]] = {}
+    for record in records:
+        by_id.setdefault(record.example_id, []).append(record)
+    halves = [
+        (liked, other)
+        for name, found in by_id.items()
+        if name % 2 == 0
+        for liked, other in zip(found, by_id.get(name + 1, ()))
+        if liked.best
+    ]
+    if not halves or 2 * len(halves) != len(records):
         return {}
-    wins = [(margins[i] > margins[i + 1]) + 0.5 * (margins[i] == margins[i + 1]) for i in chosen]
+    wins = [(a.margin > b.margin) + 0.5 * (a.margin == b.margin) for a, b in halves]
     return {"rewards/accuracies": sum(wins) / len(wins)}
 
 

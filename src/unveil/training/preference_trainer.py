@@ -20,14 +20,15 @@ from unveil.training.feedback_checks import refuse_missing_columns, refuse_what_
 from unveil.training.first_pass import (
     FirstPass,
     refuse_unequal_shares,
-    refuse_values_of_other_prompts,
     refuse_what_only_linear_surrogates_have,
 )
 from unveil.training.health import Health, remedies_of_falling
 from unveil.training.micro_batch import MicroBatch
 from unveil.training.objective_flags import objective_of
 from unveil.training.objective_state import ObjectiveState
+from unveil.training.other_prompts import OtherPrompts, other_prompts_of, refuse_values_of_other_prompts
 from unveil.training.preference_metrics import (
+    averages_margins,
     kto_term,
     pair_accuracy,
     preference_metrics,
@@ -37,7 +38,8 @@ from unveil.training.reference import AdaptersOff, CachedValues, FrozenCopy, Ref
 from unveil.training.reference_sync import ReferenceSync, staged
 from unveil.training.run_identity import Identity, content_of, objective_identity, start_of
 from unveil.training.scored import Batch, Scored
-from unveil.training.surrogate_trainer import EVALUATION_EPOCH, SurrogateTrainer
+from unveil.training.shared_trainer import EVALUATION_EPOCH
+from unveil.training.surrogate_trainer import SurrogateTrainer
 
 # Pass 2 recomputes what pass 1 saw; more than rounding between them means that they are not one function. On small
 # models bfloat16 moves a likelihood by up to 2.4e-3 of itself, a dropout of 0.01 by 1.5e-2 and more
@@ -47,25 +49,16 @@ COARSE_TOLERANCE = 1e-2
 
 
 def refuse_batches_of_one(objective: Objective, args: PreferenceConfig, rows: int) -> None:
-    """A batch that is its own baseline teaches nothing: say so before the run, not in its last step.
+    """A batch that is its own baseline teaches nothing: say so before the run. (A last batch of one joins the one
+    before it.)
 
     Raises:
-        UserError: some optimizer batch of `rows` training rows would hold one answer, and the baseline is its mean.
+        UserError: optimizer batches of one of `rows` training rows, and the baseline is their mean.
     """
-    kto, batch = kto_term(objective), _optimizer_batch(args)
-    if kto is None or kto.baseline in ("zero", "trl_kl"):
-        return
-    if batch == 1 or rows == 1:
+    kto = kto_term(objective)
+    size = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
+    if kto is not None and averages_margins(objective) and 1 in (size, rows):
         kto.shift(torch.zeros(1, 1))
-    if rows % batch == 1 and not args.dataloader_drop_last:
-        raise UserError(
-            f"--per_device_train_batch_size: {rows} rows in batches of {batch} leave a last batch of one, which is "
-            "its own baseline; give --dataloader_drop_last True, another batch size or --baseline zero"
-        )
-
-
-def _optimizer_batch(args: PreferenceConfig) -> int:
-    return args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
 
 
 class PreferenceTrainer(SurrogateTrainer):
@@ -119,12 +112,17 @@ class PreferenceTrainer(SurrogateTrainer):
         self._reference_start = start_of(ref_model) if ref_model is not None and args.process_index == 0 else None
         self.reference: Reference | None = None
         if self.objective.needs_reference:
-            self.reference = reference or self._make_reference(model, ref_model)
+            self.reference = self._make_reference(model, ref_model) if reference is None else reference
         self.add_callback(ObjectiveState(list(self.objective.initial_state())))
         self.sync = ReferenceSync(self, stages) if args.sync_ref_model or stages else None
         if self.sync is not None:
             self.add_callback(self.sync)
         self.health = Health(args.allow_one_label, remedies_of_falling(self.objective, args))
+        self.other_prompts: dict[bool, OtherPrompts] = {}  # of training (False) and of held-out rows (True)
+
+    @property
+    def lone_row_joins(self) -> bool:
+        return averages_margins(self.objective)
 
     @property
     def objective_state(self) -> ObjectiveState:
@@ -133,7 +131,7 @@ class PreferenceTrainer(SurrogateTrainer):
 
     def _make_reference(self, model: nn.Module, ref_model: nn.Module | None) -> Reference:
         if self.args.ref_cache:
-            return self._from_cache(ref_model or model)
+            return self._from_cache(model if ref_model is None else ref_model)
         if ref_model is not None:
             reference = FrozenCopy(ref_model, self.denoiser)
         elif isinstance(model, PeftModel):
@@ -151,15 +149,16 @@ class PreferenceTrainer(SurrogateTrainer):
         known: Any = held_out
         return reference_from_cache(
             str(self.args.ref_cache), model, self.denoiser, tokenizer, dataset, self.args, known,
-            adapters=isinstance(model, PeftModel) and model is not self.policy,
+            adapters=isinstance(model, PeftModel) and model is not self.policy, lone_row_joins=self.lone_row_joins,
         )  # fmt: skip
 
     def before_training(self) -> None:
         """With `precompute_ref_log_probs` the reference is scored first and then let go."""
-        if self.train_dataset is not None:
-            rows: Any = self.train_dataset
+        rows: Any = self.train_dataset
+        if rows is not None:
             refuse_batches_of_one(self.objective, self.args, len(rows))
             refuse_what_teaches_nothing(self.objective, self.args.objective, rows, "train_dataset")
+            self.other_prompts[False] = other_prompts_of(self.objective, rows, "--dataset_name")
         super().before_training()
         if self.args.precompute_ref_log_probs and self.reference is not None:
             self.reference = self._cached(self.reference)
@@ -186,7 +185,7 @@ class PreferenceTrainer(SurrogateTrainer):
     def _cached(self, reference: Reference) -> CachedValues:
         cache = CachedValues(self.args.share_sizes)
         train: Any = self.train_dataset
-        parts = [(train, epochs_of(self.args, len(train)))]
+        parts = [(train, epochs_of(self.args, len(train), self.lone_row_joins))]
         held_out = self.eval_dataset if isinstance(self.eval_dataset, dict) else {"": self.eval_dataset}
         parts += [(dataset, (EVALUATION_EPOCH,)) for dataset in held_out.values() if dataset is not None]
         size = self.args.per_device_eval_batch_size
@@ -224,11 +223,11 @@ class PreferenceTrainer(SurrogateTrainer):
             for number, batch in enumerate(batches)
             for record in self._scored(batch.first or batch, epoch, number)
         ]
-        gathered = self.gathered([(self.args.process_index, record) for record in mine])
-        records = [record for _, record in gathered]
+        # In the order that one process would have: device batch, rank, row.
+        records = sorted(self.gathered(mine), key=lambda record: (record.group[1], record.group[0]))
         self.stop_if_not_finite([r.example_id for r in records], [r.policy + r.reference for r in records])
         loss, slopes = self._slopes(Batch(records))
-        own = [g for (rank, _), g in zip(gathered, slopes) if rank == self.args.process_index]
+        own = [g for record, g in zip(records, slopes) if record.group[0] == self.args.process_index]
         for batch in batches:
             count = len(batch.responses)
             (batch.weigh_draws if self._by_draw else batch.weigh_answers)(own[:count])
@@ -258,6 +257,8 @@ class PreferenceTrainer(SurrogateTrainer):
         return FirstPass(self, batch, epoch).records(number)
 
     def after_second_pass(self, batch: MicroBatch, row_sums: torch.Tensor) -> None:
+        if not batch.responses:
+            return
         values = combine(row_sums, batch.plans).values
         labelled = len(batch.groups)
         if len(batch.seen):
@@ -277,8 +278,10 @@ class PreferenceTrainer(SurrogateTrainer):
             replayed = replayed[~replayed.isnan()]  # rows that skipped the second pass
             if len(replayed):
                 per_token = float(replayed.mean())
-                batch.loss += self.args.replay_weight * per_token
-                self.record({"replay/nelbo_per_token": per_token})
+                # The trainer averages the loss over ranks; this one has a share of the replayed rows.
+                share = self.args.world_size * len(lengths) / self.args.replay_batch_size
+                batch.loss += self.args.replay_weight * per_token * share
+                self.record({"replay/nelbo_per_token": per_token}, len(replayed))
 
     @property
     def _tolerance(self) -> float:
@@ -318,19 +321,12 @@ class PreferenceTrainer(SurrogateTrainer):
 
     def evaluation_metrics(self, rows: list[dict[str, Any]]) -> dict[str, float]:
         """`loss`, the metrics of training, `rewards/auc` and, where answers come in pairs, `rewards/accuracies`."""
-        found: dict[int, list[Scored]] = {}
-        for number, part in enumerate(self.my_share(list(enumerate(rows)))):
-            given = [row for _, row in part]
-            batch = self.prepare(
-                given, EVALUATION_EPOCH, self.draws_in(EVALUATION_EPOCH), self.objective.position_weights
-            )
+        self.other_prompts[True] = other_prompts_of(self.objective, rows, more=self.other_prompts.get(False, ()))
+        found: list[tuple[int, Scored]] = []
+        for number, (numbers, batch) in enumerate(self.held_out_batches(rows, self.objective.position_weights)):
             records = self._scored(batch, EVALUATION_EPOCH, number)
-            for place, (row, _) in enumerate(part):
-                found[row] = [r for r in records if r.group[2] == place]
-        merged: dict[int, list[Scored]] = {}
-        for part in self.gathered([found]):
-            merged |= part
-        records = [record for group in merged.values() for record in group]
+            found += [(numbers[record.group[2]], record) for record in records]
+        records = [record for _, record in sorted(self.gathered(found), key=lambda item: item[0])]
         batch = Batch(records)
         with_reference = self.reference is not None
         objective = self.objective_state.current(self.objective)

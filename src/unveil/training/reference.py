@@ -16,7 +16,8 @@ import torch
 from torch import nn
 
 from unveil.errors import UserError
-from unveil.likelihood import PackedRows, hidden_log_probs
+from unveil.likelihood import hidden_log_probs
+from unveil.likelihood.digests import digest_of_answer
 from unveil.models import Denoiser, unwrap
 from unveil.training.cache_keys import Key, keys_of_batch
 from unveil.training.micro_batch import MicroBatch
@@ -47,10 +48,12 @@ def row_sums_of(batch: MicroBatch, log_probs: Sequence[torch.Tensor]) -> torch.T
     return sums
 
 
-def log_probs_without_graph(denoiser: Denoiser, packed: Sequence[PackedRows]) -> list[torch.Tensor]:
+def log_probs_without_graph(denoiser: Denoiser, batch: MicroBatch) -> list[torch.Tensor]:
     """log p of the hidden tokens of every packed part, `[N]` nats each, on the CPU."""
     with torch.no_grad():
-        return [hidden_log_probs(denoiser, part).cpu() for part in packed]
+        for part in batch.idle:
+            hidden_log_probs(denoiser, part)
+        return [hidden_log_probs(denoiser, part).cpu() for part in batch.packed]
 
 
 class FrozenCopy:
@@ -73,7 +76,7 @@ class FrozenCopy:
         self.denoiser.model = accelerator.prepare_model(self.denoiser.model, evaluation_mode=True)
 
     def log_probs(self, batch: MicroBatch, keys: Sequence[AnswerEpoch]) -> list[torch.Tensor]:
-        return log_probs_without_graph(self.denoiser, batch.packed)
+        return log_probs_without_graph(self.denoiser, batch)
 
     def mix(self, policy: nn.Module, alpha: float) -> None:
         """theta_ref <- alpha theta + (1 - alpha) theta_ref (TR-DPO, arXiv 2404.09656; 1 copies the policy)."""
@@ -93,40 +96,45 @@ class AdaptersOff:
 
     def log_probs(self, batch: MicroBatch, keys: Sequence[AnswerEpoch]) -> list[torch.Tensor]:
         with self.peft_model.disable_adapter():
-            return log_probs_without_graph(self.denoiser, batch.packed)
+            return log_probs_without_graph(self.denoiser, batch)
 
 
 class CachedValues:
-    """Log-probabilities of every answer in every epoch that training will ask for."""
+    """Log-probabilities of every answer in every epoch that training will ask for.
+
+    They are named by the answer's tokens too: data of several sources may hold an id more than once.
+    """
 
     live = False
 
     def __init__(self, share_sizes: bool) -> None:
         self.share_sizes = share_sizes
-        self.values: dict[Key, list[torch.Tensor]] = {}
+        self.values: dict[tuple[Key, str], list[torch.Tensor]] = {}
 
     def store(self, batch: MicroBatch, epoch: int, log_probs: Sequence[torch.Tensor]) -> None:
         """Keep what the reference said of a batch, `[N]` for every packed part."""
         by_row = in_row_order(batch, log_probs)
         start = 0
-        for key, count in zip(keys_of_batch(batch, self.share_sizes, epoch), batch.draws_per_answer):
-            values = by_row[start : start + count]
+        for name, count in zip(self._names(batch, epoch), batch.draws_per_answer):
+            self.values[name] = by_row[start : start + count]
             start += count
-            if [len(v) for v in self.values.setdefault(key, values)] != [len(v) for v in values]:
-                raise UserError(
-                    f"--precompute_ref_log_probs: example_id {key.example_id} stands for two answers of different "
-                    "length (in two held-out datasets?); number them anew, or leave the flag out"
-                )
 
     def log_probs(self, batch: MicroBatch, keys: Sequence[AnswerEpoch]) -> list[torch.Tensor]:
-        names = keys_of_batch(batch, self.share_sizes, keys[0][1])
-        missing = [name for name in names if name not in self.values]
+        if not keys:
+            return []
+        names = self._names(batch, keys[0][1])
+        missing = [key for key, tokens in names if (key, tokens) not in self.values]
         if missing:
+            where = "as a held-out row" if missing[0].epoch < 0 else f"for epoch {missing[0].epoch}"
             raise UserError(
-                f"--precompute_ref_log_probs: row {missing[0].example_id} was not scored for epoch {missing[0].epoch}; "
-                "train on the rows that were, or leave the flag out"
+                f"--precompute_ref_log_probs: row {missing[0].example_id} was not scored {where} before training; keep "
+                "to the rows that were, or leave the flag out"
             )
         return in_packed_order(batch, [row for name in names for row in self.values[name]])
+
+    def _names(self, batch: MicroBatch, epoch: int) -> list[tuple[Key, str]]:
+        keys = keys_of_batch(batch, self.share_sizes, epoch)
+        return [(key, digest_of_answer(response)) for key, response in zip(keys, batch.responses, strict=True)]
 
 
 def in_row_order(batch: MicroBatch, log_probs: Sequence[torch.Tensor]) -> list[torch.Tensor]:

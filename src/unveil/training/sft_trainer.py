@@ -3,6 +3,7 @@
 The special case of the two-pass gradient in which every weight is known beforehand, so pass 1 is not needed.
 """
 
+import math
 from typing import Any
 
 import torch
@@ -11,7 +12,7 @@ from unveil.likelihood import combine
 from unveil.training.config import SFTConfig
 from unveil.training.micro_batch import MicroBatch
 from unveil.training.reference import row_sums_of
-from unveil.training.surrogate_trainer import EVALUATION_EPOCH, SurrogateTrainer
+from unveil.training.surrogate_trainer import SurrogateTrainer
 
 
 class SFTTrainer(SurrogateTrainer):
@@ -27,22 +28,23 @@ class SFTTrainer(SurrogateTrainer):
             batch.weigh_answers([-1.0 / (total * response.length) for response in batch.responses])
 
     def after_second_pass(self, batch: MicroBatch, row_sums: torch.Tensor) -> None:
-        surrogates = combine(row_sums, batch.plans).values
+        counted = batch.row_weights != 0  # the others were skipped
+        terms = (batch.row_weights * row_sums)[counted]
         # The trainer averages the loss over ranks and sums it over the micro-batches of a step.
-        batch.loss = float((batch.row_weights * row_sums).sum()) * self.args.world_size
-        if not torch.isfinite(surrogates).all():
-            # Ranks see different rows here; the run ends wherever the first bad number turns up.
-            self.stop_if_not_finite([r.example_id for r in batch.responses], surrogates)
+        batch.loss = float(terms.sum()) * self.args.world_size
+        owners = [batch.responses[row.response].example_id for row in batch.draws]
+        bad = [owners[row] for row in counted.nonzero()[:, 0].tolist() if not row_sums[row].isfinite()]
+        bad = self.gathered(sorted(set(bad)))  # every rank stops together
+        self.stop_if_not_finite(bad, [math.nan] * len(bad))
 
     def evaluation_metrics(self, rows: list[dict[str, Any]]) -> dict[str, float]:
         """`loss` (mean over answers of -B / L) and `nelbo_per_token` (sum of -B over sum of L), nats."""
-        records = []
-        for part in self.my_share(rows):
-            batch = self.prepare(part, EVALUATION_EPOCH, self.draws_in(EVALUATION_EPOCH))
+        found: list[tuple[int, int, float]] = []
+        for numbers, batch in self.held_out_batches(rows):
             values = combine(row_sums_of(batch, self.without_graph(batch)), batch.plans).values
-            records += [(r.example_id, r.length, float(v)) for r, v in zip(batch.responses, values)]
-        unique = {record[0]: record for record in self.gathered(records)}.values()
+            found += zip(numbers, [response.length for response in batch.responses], values.tolist())
+        records = sorted(self.gathered(found))
         return {
-            "loss": -sum(value / length for _, length, value in unique) / len(unique),
-            "nelbo_per_token": -sum(value for *_, value in unique) / sum(length for _, length, _ in unique),
+            "loss": -sum(value / length for _, length, value in records) / len(records),
+            "nelbo_per_token": -sum(value for *_, value in records) / sum(length for _, length, _ in records),
         }

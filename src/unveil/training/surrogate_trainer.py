@@ -33,24 +33,13 @@ from unveil.models import Denoiser
 from unveil.objectives import PositionWeights
 from unveil.training.divergence import GradientGuard, bad_rows, diverged, weights_are_finite
 from unveil.training.draw_config import DrawConfig
-from unveil.training.logged_trainer import LoggedTrainer
 from unveil.training.memory import told_when_out_of_memory, warn_of_rows_beyond
 from unveil.training.metrics_file import MetricsFile
 from unveil.training.micro_batch import MicroBatch, position_weights_of, responses_of, token_weights_of
 from unveil.training.reference import log_probs_without_graph
-from unveil.training.row_skipping import resampled
-
-# The draws of held-out answers: fixed, and of no training epoch.
-EVALUATION_EPOCH = -1
-
-
-class RowList(list):
-    """A collated batch: dataset rows as they are, opaque to device placement (nothing is padded)."""
-
-
-def collate(rows: list[dict[str, Any]]) -> RowList:
-    """Keep the rows as a list."""
-    return RowList(rows)
+from unveil.training.row_skipping import joined, sizes_of, skip_rows
+from unveil.training.shared_batches import collate
+from unveil.training.shared_trainer import SharedTrainer
 
 
 def disable_dropout(model: nn.Module) -> None:
@@ -65,7 +54,7 @@ def disable_dropout(model: nn.Module) -> None:
                     setattr(holder, name, 0.0)
 
 
-class SurrogateTrainer(LoggedTrainer):
+class SurrogateTrainer(SharedTrainer):
     """Base of the trainers; a subclass says what each response weighs (`weigh`) and how to evaluate."""
 
     args: DrawConfig
@@ -99,15 +88,25 @@ class SurrogateTrainer(LoggedTrainer):
         if batches:
             packed = [part for batch in batches for part in batch.packed]
             self._look_at_lengths(packed)
+            self.even_out([batch.first or batch for batch in batches])
             self.use_wrapped_model()
             self._tokens_to_keep = self.tokens_to_keep()
             with told_when_out_of_memory(self.args.tokens_per_batch, packed):
                 self.weigh(batches)
             self._tokens_to_keep = 0
+            if self.args.row_budget < 1:
+                self._skip_rows(batches)
         return batches, None
 
+    def _skip_rows(self, batches: Sequence[MicroBatch]) -> None:
+        whole = joined(self.gathered([sizes_of(batch) for batch in batches]))
+        step = self.state.global_step + 1
+        kept, cost = skip_rows(batches, whole, self.args.row_budget, self.args.plan_seed, step)
+        if len(cost):
+            self.record({"rows/tokens_kept": float((kept * cost).sum() / cost.sum())}, float(cost.sum()))
+
     def _look_at_lengths(self, packed: Sequence[PackedRows]) -> None:
-        longest = max(max(part.segment_lengths) for part in packed)
+        longest = max((max(part.segment_lengths) for part in packed), default=0)
         if longest > self.args.tokens_per_batch and not self._told_of_long_rows:
             self._told_of_long_rows = True
             warn_of_rows_beyond(self.args.tokens_per_batch, longest)
@@ -125,7 +124,7 @@ class SurrogateTrainer(LoggedTrainer):
 
     def use_wrapped_model(self) -> None:
         """Score with the wrapped model, so that distributed hooks fire and autocast applies."""
-        self.denoiser.model = self.model_wrapped or self.policy
+        self.denoiser.model = self.model_wrapped
         self.denoiser.model.eval()
 
     def draw_epoch(self) -> int:
@@ -170,11 +169,6 @@ class SurrogateTrainer(LoggedTrainer):
             return canonical_batches(draws, self.args.device)
         return micro_batches(draws, self.args.tokens_per_batch, self.args.device)
 
-    def draws_in(self, epoch: int) -> int:
-        """Draws per answer: those of training, or of evaluation."""
-        held_out = self.args.eval_num_draws if epoch == EVALUATION_EPOCH else None
-        return held_out or self.args.num_draws
-
     def weigh(self, batches: list[MicroBatch]) -> None:
         """Set the row weights and the `loss` of every micro-batch of the optimizer batch."""
         raise NotImplementedError
@@ -185,6 +179,9 @@ class SurrogateTrainer(LoggedTrainer):
         Graphs are kept as far as `kept_tokens` goes.
         """
         found = []
+        for part in batch.idle:
+            with torch.no_grad():
+                hidden_log_probs(self.denoiser, part)
         for number, packed in enumerate(batch.packed):
             keep = packed.num_tokens <= self._tokens_to_keep
             with torch.set_grad_enabled(keep):
@@ -197,7 +194,7 @@ class SurrogateTrainer(LoggedTrainer):
 
     def without_graph(self, batch: MicroBatch) -> list[torch.Tensor]:
         """log p of the hidden tokens of every packed part under the policy, on the CPU."""
-        return log_probs_without_graph(self.denoiser, batch.packed)
+        return log_probs_without_graph(self.denoiser, batch)
 
     # -- pass 2 -----------------------------------------------------------------------------------------------------
 
@@ -207,58 +204,46 @@ class SurrogateTrainer(LoggedTrainer):
         switch_to_training = getattr(self.optimizer, "train", None)  # schedule-free optimizers have one
         if callable(switch_to_training):
             switch_to_training()
-        if self.args.row_budget < 1:
-            inputs.row_weights, metrics = resampled(inputs, self.args.row_budget, self.args.plan_seed, self._step_id())
-            self.record(metrics)
         inputs.drop_weightless(self.args.tokens_per_batch, self.args.device)
-        parts = self._even_out(inputs.packed)
         sums = torch.full((inputs.num_rows,), math.nan, dtype=torch.float64)
-        for number, (packed, counts) in enumerate(parts):
-            last = number == len(parts) - 1
-            # Gradients of the ranks are averaged, so the sum over ranks needs the world size.
-            scale = self.args.world_size if counts else 0.0
+        # A step without any weight has a gradient too: zeros.
+        missing = max(1, *self.gathered([len(inputs.packed)])) - len(inputs.packed)
+        numbers: list[int | None] = [None] * missing + list(range(len(inputs.packed)))
+        for place, number in enumerate(numbers):
             with (
-                _sync(self.accelerator, model, last),
+                _sync(self.accelerator, model, last=place == len(numbers) - 1),
                 self.compute_loss_context_manager(),
                 told_when_out_of_memory(self.args.tokens_per_batch, inputs.packed),
             ):
-                total, log_p_N = self._weighted_sum(inputs, packed, scale, number if counts else None)
+                total, log_p_N = self._idle_sum(inputs) if number is None else self._weighted_sum(inputs, number)
                 self.accelerator.backward(total)
-            if counts:
+            if number is not None:
+                packed = inputs.packed[number]
                 sums[packed.order] = inputs.row_sums(packed, log_p_N.double()).cpu()
         self.count_work(inputs)
         self.after_second_pass(inputs, sums)
         return torch.tensor(inputs.loss, device=self.args.device)
 
-    def _weighted_sum(
-        self, batch: MicroBatch, packed: PackedRows, scale: float, number: int | None
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """`sum_n c_n log p_n` with its gradient, and the log p; its forward pass is spared where a graph was kept."""
-        coefficients_N = scale * batch.coefficients(packed)
-        kept = None if number is None else batch.kept.pop(number, None)
+    def _weighted_sum(self, batch: MicroBatch, number: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """`sum_n c_n log p_n` of a packed part, with its gradient, and the log p; its forward pass is spared where a
+        graph was kept."""
+        packed = batch.packed[number]
+        # Gradients of the ranks are averaged, so the sum over ranks needs the world size.
+        coefficients_N = self.args.world_size * batch.coefficients(packed)
+        kept = batch.kept.pop(number, None)
         if kept is not None:
             return (coefficients_N.to(kept) * kept).sum(), kept.detach()
-        if number is not None:  # a row of weight 0 runs only where a rank has no other
-            self.count(forwards=int((batch.row_weights[packed.order] != 0).sum()))
+        self.count(forwards=len(packed.order))
         with self.denoiser.checkpointed(packed.num_tokens > self.args.tokens_per_batch):
             return weighted_log_probs(self.denoiser, packed, coefficients_N)
 
-    def _step_id(self) -> int:
-        """Number of the optimizer step that is being taken, from 1."""
-        return self.state.global_step + 1
+    def _idle_sum(self, batch: MicroBatch) -> tuple[torch.Tensor, torch.Tensor]:
+        """A pass that counts for nothing, for the gradients of the ranks meet in it."""
+        spare = self.spare_part(batch.rows)
+        return weighted_log_probs(self.denoiser, spare, torch.zeros_like(spare.index_N, dtype=torch.float64))
 
     def after_second_pass(self, batch: MicroBatch, row_sums: torch.Tensor) -> None:
         """Look at the row sums `[num_rows]` that pass 2 computed."""
-
-    def _even_out(self, packed: list[PackedRows]) -> list[tuple[PackedRows, bool]]:
-        """Every rank runs as many passes as the busiest one (sharded weights are gathered together): repeats its
-        smallest micro-batch with weight zero. The flag says which parts count."""
-        parts = [(part, True) for part in packed]
-        if self.args.world_size > 1:
-            most = max(self.gathered([len(packed)]))
-            smallest = min(packed, key=lambda part: part.num_tokens)
-            parts = [(smallest, False)] * (most - len(packed)) + parts
-        return parts
 
     def stop_if_not_finite(self, example_ids: Sequence[int], values: Sequence[float] | torch.Tensor) -> None:
         """Raise a `UserError` that names the rows when a surrogate is NaN or infinite.
