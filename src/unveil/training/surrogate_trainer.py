@@ -124,7 +124,8 @@ class SurrogateTrainer(SharedTrainer):
 
     def use_wrapped_model(self) -> None:
         """Score with the wrapped model, so that distributed hooks fire and autocast applies."""
-        self.denoiser.model = self.model_wrapped
+        wrapped: Any = self.model_wrapped
+        self.denoiser.model = wrapped
         self.denoiser.model.eval()
 
     def draw_epoch(self) -> int:
