@@ -48,7 +48,7 @@ def test_the_same_run_goes_on_without_a_word_and_ends_as_the_whole_one(resumed, 
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (("--seed", 9), ("--seed 1 -> 9", "--draw_seed 1 -> 9")),
+        (("--seed", 9), ("is of another run: --seed 1 -> 9;",)),
         (("--draw_seed", 77), ("--draw_seed 1 -> 77",)),
         (("--beta", 5), ("--beta unset -> 5.0",)),
         (("--objective", "bco"), ("--objective kto -> bco",)),
@@ -61,8 +61,8 @@ def test_the_same_run_goes_on_without_a_word_and_ends_as_the_whole_one(resumed, 
         (("--weight_decay", 0), ("--weight_decay 0.01 -> 0.0",)),
         (("--adam_beta2", 0.9), ("--adam_beta2 0.95 -> 0.9",)),
         (("--optim", "sgd"), ("--optim", "-> sgd")),
-        (("--dtype", "bfloat16"), ("--dtype float32 -> bfloat16",)),
-        (("--use_peft",), ("--use_peft False -> True",)),
+        (("--dtype", "bfloat16"), ("is of another run: --dtype float32 -> bfloat16;",)),
+        (("--use_peft",), ("is of another model: --use_peft False -> True;",)),
     ],
 )
 def test_other_arguments_are_refused_by_name_old_and_new(resumed, words, told):
@@ -148,6 +148,7 @@ def test_a_checkpoint_saved_without_the_optimizer_says_so(train, tmp_path):
     flags = ("--save_only_model", "True", *STEPS)
     assert train(*flags).code == 0
     shutil.rmtree(tmp_path / "out" / "checkpoint-3")
+    (tmp_path / "out" / "run.json").unlink()
     outcome = train(*flags, "--resume_from_checkpoint", "True")
     assert_refused(outcome, "--save_only_model", "--model_name_or_path to start a new run")
 
@@ -173,6 +174,12 @@ def test_a_file_that_was_cut_off_is_refused(resumed, cut, name, size):
     assert_refused(resumed(), "checkpoint-2")
 
 
+def test_a_run_of_another_command_is_refused_in_a_word(resumed, unveil, cut, base, thumbs):
+    words = ("--model_name_or_path", base, "--dataset_name", thumbs, "--output_dir", cut, "--use_cpu")
+    outcome = unveil("sft", *words, "--resume_from_checkpoint", "True")
+    assert_refused(outcome, "is of another run: trainer preference -> sft;")
+
+
 def test_sft_goes_on_with_its_own_run_only(unveil, base, tmp_path):
     rows = [{"prompt": row["prompt"], "completion": row["completion"]} for row in THUMBS]
     data, out = write_rows(tmp_path / "text.jsonl", rows), tmp_path / "out"
@@ -186,6 +193,7 @@ def test_sft_goes_on_with_its_own_run_only(unveil, base, tmp_path):
     assert sft().code == 0
     whole = load_file(out / "model.safetensors")
     shutil.rmtree(out / "checkpoint-3")
+    (out / "run.json").unlink()
     resume = ("--resume_from_checkpoint", "True")
     write_rows(Path(data), rows[::-1])
     assert_refused(sft(*resume), "other training rows")

@@ -36,7 +36,7 @@ from unveil.training.preference_metrics import (
 )
 from unveil.training.reference import AdaptersOff, CachedValues, FrozenCopy, Reference
 from unveil.training.reference_sync import ReferenceSync, staged
-from unveil.training.run_identity import Identity, content_of, objective_identity, start_of
+from unveil.training.run_identity import REFERENCE, Identity, content_of, objective_identity, start_of
 from unveil.training.scored import Batch, Scored
 from unveil.training.shared_trainer import EVALUATION_EPOCH
 from unveil.training.surrogate_trainer import SurrogateTrainer
@@ -168,7 +168,7 @@ class PreferenceTrainer(SurrogateTrainer):
         return {
             **objective_identity(self.objective, self.args),
             "replay rows": content_of(self.replay_dataset),
-            "reference model's weights": {"digest": reference} if self.objective.needs_reference else None,
+            REFERENCE: {"digest": reference} if self.objective.needs_reference else None,
         }
 
     def add_to_checkpoint(self, folder: Path) -> None:

@@ -61,7 +61,9 @@ class ResumedRuns(StagedCheckpoints, Trainer):
             UserError: no such checkpoint, one of another run, or one without all that a run goes on from.
         """
         checkpoint = checkpoint_to_resume(str(self.args.output_dir), resume_from_checkpoint)
-        self._remember_start()
+        if self.args.process_index == 0:
+            # Now and not at the first checkpoint: who is told to stop may have no time left to read all rows.
+            self._identity = self._make_identity()
         if checkpoint is not None:
             self._require_same_run(Path(checkpoint))
         self.resumed_from = checkpoint
@@ -69,17 +71,17 @@ class ResumedRuns(StagedCheckpoints, Trainer):
         outcome: Any = super().train(checkpoint, *args, **kwargs)
         return outcome._replace(training_loss=outcome.metrics.get("train_loss", outcome.training_loss))
 
-    def _remember_start(self) -> None:
-        if self.args.process_index == 0 and self._start is None:
-            self._start = start_of(self.policy)
-
     @property
     def identity(self) -> Identity:
         """What makes this run (main process)."""
-        self._remember_start()
         if self._identity is None:
-            self._identity = identity_of(self, str(self._start))  # type: ignore[arg-type]
+            self._identity = self._make_identity()
         return self._identity
+
+    def _make_identity(self) -> Identity:
+        if self._start is None:  # the first time, when nothing was trained yet
+            self._start = start_of(self.policy)
+        return identity_of(self, self._start)  # type: ignore[arg-type]
 
     def add_to_checkpoint(self, folder: Path) -> None:
         write_identity(folder, self.identity)

@@ -49,6 +49,14 @@ OBJECTIVE, LEARNING_RATE, LENGTH, HELD_OUT = "objective", "--learning_rate", "le
 ADAPTERS = ("--use_peft", "--lora_r", "--lora_alpha", "--lora_target_modules", "--lora_dropout")
 # A difference in these is told, but is no other run: going on longer, or more slowly, is what one resumes for.
 _TOLD = (LEARNING_RATE, LENGTH, HELD_OUT)
+_TRAINER, _SAVED = "trainer", "save_only_model"
+_START, REFERENCE = "start model's weights", "reference model's weights"
+# What differs for no other reason than something else that is named.
+_FOLLOWS = {
+    "--use_peft": (*ADAPTERS[1:], "adapters", "--dtype", _START, REFERENCE),
+    "--dtype": (_START, REFERENCE),
+    "--seed": ("--draw_seed",),
+}
 # Tensors of the checkpoint would not fit.
 _NEVER = ("--use_peft", "--lora_r", "--lora_target_modules", "model's configuration")
 
@@ -64,11 +72,11 @@ def identity_of(trainer: "SurrogateTrainer", start: str) -> Identity:
     batch = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
     tokenizer: Any = trainer.processing_class
     found: Identity = {
-        "trainer": trainer.kind,
-        "save_only_model": args.save_only_model,
+        _TRAINER: trainer.kind,
+        _SAVED: args.save_only_model,
         "estimator version": ESTIMATOR_VERSION,
         "training rows": content_of(trainer.train_dataset),
-        "start model's weights": {"digest": start},
+        _START: {"digest": start},
         "model's configuration": {"digest": digest(settings_of_model(model))},
         "--dtype": str(next(trainer.policy.parameters()).dtype).removeprefix("torch."),
         "answers per step (--per_device_train_batch_size x --gradient_accumulation_steps x processes)": batch,
@@ -154,19 +162,22 @@ def differences(there: Identity, here: Identity) -> tuple[list[str], list[str], 
     Returns:
         What makes it another run, what may change and is told, and whether the tensors cannot fit.
     """
-    other, told, never = [], [], False
-    for name in {**there, **here}:
-        old, new = there.get(name), here.get(name)
-        if name == "save_only_model" or _same(name, old, new):
-            continue
-        (told if name in _TOLD else other).append(_in_words(name, old, new))
-        never |= name in _NEVER
-    return other, told, never
+    names = [name for name in {**there, **here} if not _same(name, there.get(name), here.get(name))]
+    for cause, follows in _FOLLOWS.items():
+        if cause in names:
+            names = [name for name in names if name not in follows]
+    if _TRAINER in names:
+        names = [_TRAINER]
+    words = {name: _in_words(name, there.get(name), here.get(name)) for name in names}
+    told = [said for name, said in words.items() if name in _TOLD]
+    return [said for name, said in words.items() if name not in _TOLD], told, any(name in _NEVER for name in names)
 
 
 def _same(name: str, old: Any, new: Any) -> bool:
     if name == HELD_OUT and (old is None or new is None):
         return True  # evaluating or not changes no step
+    if name == _SAVED:
+        return True
     if isinstance(old, dict) and isinstance(new, dict) and "digest" in old and "digest" in new:
         return old["digest"] == new["digest"]
     return old == new
