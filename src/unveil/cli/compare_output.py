@@ -189,6 +189,9 @@ def _lines(compared: Compared) -> list[str]:
                 f"({found.low:.3f} to {found.high:.3f}, asked {found.repeats} times), "
                 f"alpha {_value(asdict(found.alpha))}"
             )
+    for judgement in compared.judgements:
+        if layers := judgement.facts.get("sandbox"):
+            lines.append(f"{judgement.judge}: programs were held by {', '.join(layers)}")
     for number, judgement in enumerate(compared.judgements):
         if usage := compared.usage(number):
             lines.append(f"{judgement.judge}: {usage.describe()}")
@@ -257,6 +260,7 @@ def _summary(compared: Compared) -> dict[str, Any]:
                 "null": null.summary() if null else None,
                 "p_value_holm": adjusted[0],
                 "p_value_benjamini_hochberg": adjusted[1],
+                "facts": compared.judgements[number].facts,
                 "usage": asdict(usage) if (usage := compared.usage(number)) else None,
                 "self_consistency": asdict(consistent) if (consistent := compared.consistency.get(number)) else None,
             }

@@ -43,7 +43,7 @@ _READS = {
     "regex:": (),
     "json_schema": ("reference",),
     "json_schema:": (),
-    "unit_tests": ("reference", "seconds", "memory"),
+    "unit_tests": ("reference", "seconds", "memory", "unsafe_sandbox"),
     "reward:": ("tie_margin",),
 }
 
@@ -86,6 +86,10 @@ class JudgeArguments:
     judge_tie_margin: float = field(default=0.0, metadata={"help": "Rewards that differ by no more than this tie."})
     judge_seconds: float = field(default=10.0, metadata={"help": "Processor time of a program under unit_tests."})
     judge_memory: int = field(default=1024, metadata={"help": "MiB of memory of a program under unit_tests."})
+    unsafe_sandbox: bool = field(
+        default=False,
+        metadata={"help": "Run programs under unit_tests also where this machine's sandbox cannot hold them."},
+    )
     judge_vote: str = field(default="majority", metadata={"help": "How several judges form a panel: majority or mean."})
 
     def require_read(self) -> None:
@@ -101,7 +105,7 @@ class JudgeArguments:
             known = _READS.get(f"{kind}:" if rest else kind)
             if known is None and (not colon or kind in _READS):
                 return
-            read |= {f"judge_{flag}" for flag in known or ()}
+            read |= {flag if flag == "unsafe_sandbox" else f"judge_{flag}" for flag in known or ()}
         for each in fields(self):
             if getattr(self, each.name) != each.default and each.name not in read:
                 those = ", ".join(names)
@@ -208,7 +212,8 @@ class JudgeArguments:
         if kind == "numeric":
             return numeric_judge(self.judge_tolerance, named or REFERENCES)
         if kind == "unit_tests":
-            return unit_test_judge(named or TESTS, Limits(self.judge_seconds, self.judge_memory))
+            limits = Limits(self.judge_seconds, self.judge_memory, unsafe=self.unsafe_sandbox)
+            return unit_test_judge(named or TESTS, limits)
         return None
 
 

@@ -1,7 +1,7 @@
 """What one judge said of every pair of answers: the evidence, before any statistic."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from unveil.errors import UserError
@@ -15,7 +15,7 @@ class Judgement:
     """The verdicts on all pairs, with the texts that they are about.
 
     orders: the verdicts of each order; None for a symmetric judge. usage: what the judge said that it has spent so
-    far, None if it spends nothing.
+    far, None if it spends nothing. facts: what else it says of how it judged, such as the layers of its sandbox.
     """
 
     judge: str
@@ -25,6 +25,7 @@ class Judgement:
     verdicts: list[Verdict]
     orders: BothOrders | None = None
     usage: Usage | None = None
+    facts: dict[str, Any] = field(default_factory=dict)
 
     @property
     def unparsed(self) -> list[int]:
@@ -74,7 +75,8 @@ def judge_answers(
     orders = None if judge.symmetric else judge_both_orders(judge, prompts, answers_a, answers_b, columns)
     verdicts = orders.verdicts if orders else ask(judge, prompts, answers_a, answers_b, columns)
     usage: Usage | None = getattr(judge, "usage", None)
-    return Judgement(whole_text(judge.name), prompts, answers_a, answers_b, verdicts, orders, usage)
+    facts = dict(getattr(judge, "facts", {}))
+    return Judgement(whole_text(judge.name), prompts, answers_a, answers_b, verdicts, orders, usage, facts)
 
 
 def _winner(verdict: Verdict) -> str | None:

@@ -1,13 +1,12 @@
-"""A Python program and its tests in a process that can do no harm, and the reason why it did not pass.
+"""A Python program and its tests in processes that can do no harm, and the reason why it did not pass.
 
-The process has limits on time, memory, files and output, no network, no way to start others, a folder of its own in
-memory, and nothing of our environment. It is meant for programs that a model wrote: against harm, not against a
-program that knows this sandbox and fakes its result.
+The program has limits on time, memory, files and output, no network, no way to start others or to reach them, a folder
+of its own in memory, and nothing of our environment. Its tests run in another process, which compares what the program
+gives and holds the channel for the result: a program can give wrong values, and no verdict.
 """
 
 import json
 import os
-import secrets
 import selectors
 import signal
 import subprocess
@@ -15,14 +14,15 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from unveil.errors import UserError
+from unveil.errors import UserError, warn_user
+from unveil.judging.sandbox_view import bubblewrap, readable_places
 
-_CHILD = Path(__file__).with_name("sandbox_child.py")
+_CHILD = Path(__file__).with_name("sandboxed") / "child.py"
 _LINE = 1 << 16
 # Starting Python is not the program's fault, however busy the machine is.
 _START = 120.0
@@ -33,7 +33,8 @@ class Limits:
     """What a program may use.
 
     seconds: of processor time; it must end after three times as many by the clock. file_mib: in all its files.
-    without: layers of the sandbox to leave out, so that the others can be tested.
+    unsafe: run it also where the sandbox cannot hold it. without: layers of the sandbox to leave out, so that the
+    others can be tested ("bubblewrap", "unshare", "landlock", "seccomp").
     """
 
     seconds: float = 10.0
@@ -41,6 +42,7 @@ class Limits:
     file_mib: int = 16
     output_kib: int = 256
     without: tuple[str, ...] = ()
+    unsafe: bool = False
 
     def __post_init__(self) -> None:
         if not self.seconds > 0:
@@ -53,47 +55,93 @@ class Limits:
 
 @dataclass
 class Outcome:
-    """Whether the tests passed; if not, why. layers: what the kernel held the program with."""
+    """Whether the tests passed; if not, why. layers: what held the program. missing: what it could have done."""
 
     passed: bool = False
     reason: str = ""
     output: str = ""
     layers: list[str] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
+
+
+def sandbox_layers(limits: Limits | None = None) -> list[str]:
+    """The layers that hold programs on this machine; docs/judges.md says what each of them does.
+
+    Warns where a program could do harm and `limits` says that it may.
+
+    Raises:
+        UserError: a program could do harm under them, and `limits` does not say that it may.
+    """
+    found = run_sandboxed("", "", limits)
+    if found.missing:
+        warn_user(f"judge unit_tests: a program can {', '.join(found.missing)}, as --unsafe_sandbox allows")
+    return found.layers
 
 
 def run_sandboxed(program: str, tests: str, limits: Limits | None = None) -> Outcome:
-    """Run `program`, then `tests` in its names: plain statements, `test_...` functions, `unittest` classes."""
+    """Run `program`, and `tests` that use its names: plain statements, `test_...` functions, `unittest` classes.
+
+    Raises:
+        UserError: the sandbox of this machine is below the minimum (see `sandbox_layers`), or does not start.
+    """
     limits = limits or Limits()
     if sys.platform != "linux":
         raise UserError("judge unit_tests: programs can be held in a sandbox on Linux only; use another judge here")
-    with tempfile.TemporaryDirectory(prefix="unveil-sandbox-") as folder, tempfile.TemporaryFile() as request:
-        word = secrets.token_hex(16)
-        fields = {"program": program, "tests": tests, "folder": folder, "word": word, "limits": asdict(limits)}
-        request.write(json.dumps(fields).encode())
-        request.seek(0)
-        ours, theirs = os.pipe()
+    with tempfile.TemporaryDirectory(prefix="unveil-sandbox-") as folder:
+        outer = [] if "bubblewrap" in limits.without else bubblewrap(folder, limits.file_mib)
+        request = {
+            "program": program,
+            "folder": folder,
+            "limits": asdict(limits),
+            "bubblewrap": bool(outer),
+            "readable": readable_places(),
+        }
+        with _handed_over(request) as asked, _handed_over(tests) as checked:
+            return _run(outer, asked, checked, folder, limits)
+
+
+@contextmanager
+def _handed_over(value: Any) -> Iterator[int]:
+    """A descriptor of a file without a name that holds the value as JSON."""
+    with tempfile.TemporaryFile() as file:
+        file.write(json.dumps(value).encode())
+        file.seek(0)
+        yield file.fileno()
+
+
+def _run(outer: list[str], request: int, tests: int, folder: str, limits: Limits) -> Outcome:
+    ours, theirs = os.pipe()
+    judge_there, judge = os.pipe()  # nothing is written; it ends when this process does
+    try:
+        process = subprocess.Popen(
+            [
+                *outer,
+                sys.executable,
+                "-I",
+                str(_CHILD),
+                *map(str, (theirs, tests, judge_there, 0 if outer else os.getpid())),
+            ],
+            stdin=request,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            pass_fds=[theirs, tests, judge_there],
+            cwd="/",
+            env=_environment(folder),
+            start_new_session=True,
+        )
+    except BaseException:
+        os.close(ours)
+        os.close(judge)
+        raise
+    finally:
+        os.close(theirs)
+        os.close(judge_there)
+    with os.fdopen(ours, "rb") as channel:
         try:
-            process = subprocess.Popen(
-                [sys.executable, "-I", str(_CHILD), str(theirs)],
-                stdin=request,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                pass_fds=[theirs],
-                cwd=folder,
-                env=_environment(folder),
-                start_new_session=True,
-            )
-        except BaseException:
-            os.close(ours)
-            raise
+            return _Watch(process, channel.fileno(), limits).outcome()
         finally:
-            os.close(theirs)
-        with os.fdopen(ours, "rb") as channel:
-            try:
-                watched = _Watch(process, channel.fileno(), word, limits)
-                return watched.outcome()
-            finally:
-                _end(process)
+            _end(process)
+            os.close(judge)
 
 
 def _environment(folder: str) -> dict[str, str]:
@@ -113,8 +161,8 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 class _Watch:
     """Listens to a child until it ends, talks too much or takes too long."""
 
-    def __init__(self, process: subprocess.Popen[bytes], channel: int, word: str, limits: Limits) -> None:
-        self.process, self.channel, self.word, self.limits = process, channel, word, limits
+    def __init__(self, process: subprocess.Popen[bytes], channel: int, limits: Limits) -> None:
+        self.process, self.channel, self.limits = process, channel, limits
         self.said, self.output = bytearray(), bytearray()
         self.end = time.monotonic() + _START
         self.started = False
@@ -125,13 +173,15 @@ class _Watch:
         facts: dict[str, Any] = {}
         for message in self._messages():
             facts.update(message)
-        outcome = Outcome(output=self.output.decode("utf-8", "replace"), layers=facts.get("layers", []))
-        done = facts.get("done") == self.word
+        outcome = Outcome(output=self.output.decode("utf-8", "replace"))
+        outcome.layers, outcome.missing = facts.get("layers", []), facts.get("missing", [])
+        if outcome.missing and not self.limits.unsafe:
+            raise _below_the_minimum(outcome.missing)
         if "tried" in facts:
             outcome.reason = f"tried to {facts['tried']}" + (f", and {stopped}" if stopped else "")
         elif stopped:
             outcome.reason = stopped
-        elif done:
+        elif "done" in facts:
             outcome.passed, outcome.reason = facts.get("reason") is None, facts.get("reason") or ""
         else:
             outcome.reason = self._death(self.process.wait())
@@ -185,3 +235,12 @@ class _Watch:
             lines = self.output.decode("utf-8", "replace").strip().splitlines()
             raise UserError(f"judge unit_tests: the sandbox did not start ({lines[-1] if lines else code})")
         return "ended before its tests were done"
+
+
+def _below_the_minimum(missing: list[str]) -> UserError:
+    harm = ", ".join(missing)
+    seccomp = " and use a kernel with seccomp" if "reach other processes" in missing else ""
+    return UserError(
+        f"judge unit_tests: on this machine a program could {harm}; install bubblewrap (bwrap){seccomp}, or give "
+        "--unsafe_sandbox if you trust every program"
+    )

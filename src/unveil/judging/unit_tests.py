@@ -6,7 +6,7 @@ from typing import Any
 
 from unveil.errors import UserError
 from unveil.judging.columns import value_of
-from unveil.judging.sandbox import Limits, run_sandboxed
+from unveil.judging.sandbox import Limits, run_sandboxed, sandbox_layers
 from unveil.judging.verifier import Check, VerifierJudge
 
 # HumanEval calls it `test`, MBPP `test_list`.
@@ -19,6 +19,9 @@ def unit_test_judge(columns: tuple[str, ...] = TESTS, limits: Limits | None = No
 
     Tests are Python text or a list of statements. With a column `entry_point`, tests that define `check` are called
     as `check(entry_point)`, and a program that does not define that name continues the prompt (HumanEval).
+
+    `check_in` raises UserError where the sandbox of this machine is below the minimum, and the judge's `facts` say
+    which layers hold.
     """
 
     def needs(row: dict[str, Any]) -> str:
@@ -39,7 +42,11 @@ def unit_test_judge(columns: tuple[str, ...] = TESTS, limits: Limits | None = No
         outcome = run_sandboxed(program, tests, limits)
         return Check(outcome.passed, outcome.reason)
 
-    return VerifierJudge("unit tests", check, at_once=max(1, (os.cpu_count() or 2) // 2), needs=needs)
+    def held_by() -> dict[str, Any]:
+        return {"sandbox": sandbox_layers(limits)}
+
+    at_once = max(1, (os.cpu_count() or 2) // 2)
+    return VerifierJudge("unit tests", check, at_once=at_once, needs=needs, prepare=held_by)
 
 
 def code_in(answer: str) -> str:

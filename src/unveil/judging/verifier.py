@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from unveil.errors import UserError
@@ -35,7 +35,8 @@ class VerifierJudge:
     """Symmetric, since each answer is checked alone.
 
     check: (prompt, answer, the other columns of the row) -> Check. at_once: checks that run in parallel. needs: what
-    the check reads of a row; raises a UserError for a row that lacks it.
+    the check reads of a row; raises a UserError for a row that lacks it. prepare: looks, before any work, whether the
+    check can be made on this machine, and gives what is to be recorded of that. facts: what it gave.
     """
 
     name: str
@@ -43,6 +44,13 @@ class VerifierJudge:
     reads_columns: bool = True
     at_once: int = 1
     needs: Callable[[dict[str, Any]], Any] | None = None
+    prepare: Callable[[], dict[str, Any]] | None = None
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    def check_in(self) -> None:
+        """Raise UserError if this machine cannot make the check, before there is any answer."""
+        if self.prepare is not None:
+            self.facts.update(self.prepare())
 
     @property
     def symmetric(self) -> bool:
