@@ -107,6 +107,19 @@ def test_a_canvas_of_no_given_length_fits_the_smaller_model(base, other, thumbs,
     assert settings["sampling"]["gen_length"] == 32
 
 
+@pytest.mark.parametrize("part", ["version of the estimator", "device of model A", "attention of model B"])
+def test_answers_of_another_estimator_device_or_attention_are_refused_by_name(compare, tmp_path, part):
+    assert compare("--max_samples", 2, "--output_dir", tmp_path / "result").code == 0
+    file = tmp_path / "result" / "answers_settings.json"
+    settings = json.loads(file.read_text())
+    here = settings["computing"].pop(part)
+    for was, told in (({}, "not recorded"), ({part: "other"}, "other")):
+        file.write_text(json.dumps(settings | {"computing": settings["computing"] | was}))
+        code, _, err = compare("--max_samples", 2, "--output_dir", tmp_path / "result", "--resume")
+        assert code == 2
+        assert f"{part} (was {told}, is {here})" in " ".join(err.split())
+
+
 def test_conversations_are_compared_too(compare, pairs):
     assert compare("--dataset_name", pairs, "--max_samples", 2).code == 0
 

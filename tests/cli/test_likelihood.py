@@ -91,4 +91,4 @@ def test_one_draw_says_nothing_of_its_error(likelihood, thumbs):
 
 def test_a_single_answer_has_no_spread(likelihood, thumbs):
     (_, out, _), _ = likelihood(thumbs, "--max_samples", 1)
-    assert "+- ? nats over 1 answers" in out
+    assert "+- not known nats over 1 answers" in out

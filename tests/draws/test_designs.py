@@ -21,7 +21,7 @@ def sizes_of(drawn) -> list[int]:
 
 # Frozen: a change of these is a change of everybody's draws.
 FROZEN = {
-    "quadratic_tiling": [[0], [5], [1, 4, 8], [0, 1, 2, 3, 4, 5, 6, 7]],
+    "quadratic_tiling": [[3], [8], [1, 2, 7], [0, 2, 3, 4, 5, 6, 7, 8]],
     "iid": [[0, 3, 4, 6, 8], [0, 1, 2, 3, 4, 5, 6, 7, 8], [1, 2, 3, 4, 5, 7], [2, 4, 7]],
 }
 

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from unveil.draws import DESIGNS, plan
+from unveil.draws.sets import tiles
 from unveil.errors import UserError
 
 # Designs that serve any number of draws; the others stand in test_designs.py.
@@ -50,13 +51,39 @@ def test_sets_are_sorted_without_replacement_inside_the_response(design, length,
         assert drawn.shares.sum() == pytest.approx(1.0, abs=1e-12)
 
 
-@given(st.integers(1, 300), st.integers(1, 16), st.integers(0, 10_000))
-def test_tiled_sets_cover_a_position_at_most_once_more_than_another(length, draws, example):
+@given(st.integers(4, 300), st.integers(4, 40), st.integers(0, 10_000))
+def test_the_sets_of_a_tile_cover_a_position_at_most_once_more_than_another(length, draws, example):
     drawn = plan(0, example, 0, length, draws)
-    covered = np.zeros(length, dtype=int)
+    for tile in np.unique(tiles(draws)):
+        covered = np.zeros(length, dtype=int)
+        for k in np.flatnonzero(tiles(draws) == tile):
+            covered[drawn.positions[k]] += 1
+        assert covered.max() - covered.min() <= 1
+
+
+@pytest.mark.parametrize("draws", range(1, 130))
+def test_tiles_have_four_draws_or_a_few_more_and_equal_shares(draws):
+    """So that no tile stands for more of the mask ratios than another; fewer than four draws are left independent."""
+    of_draw = tiles(draws)
+    if draws < 4:
+        assert of_draw.tolist() == list(range(draws))
+        return
+    counts = np.bincount(of_draw)
+    assert len(counts) == draws // 4
+    assert counts.min() >= 4
+    assert counts.max() <= 7
+    shares = np.bincount(of_draw, weights=np.diff((np.arange(draws + 1) / draws) ** 2)) * len(counts)
+    assert np.abs(shares - 1).max() < (1e-9 if draws % 4 == 0 else 0.1)
+
+
+def test_tiles_have_orders_of_their_own():
+    """Companions of a draw are not those of the draws before it: the fault of windows of one permutation."""
+    length, together = 40, np.zeros((40, 40))
+    drawn = plan(0, 0, 0, length, 512)
     for positions in drawn.positions:
-        covered[positions] += 1
-    assert covered.max() - covered.min() <= 1
+        together[np.ix_(positions, positions)] += 1
+    pairs = together[np.triu_indices(length, 1)]
+    assert pairs.std() < 0.1 * pairs.mean()
 
 
 @pytest.mark.parametrize("design", ["quadratic_tiling", "iid"])

@@ -7,8 +7,10 @@ import subprocess
 import sys
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import torch
 import yaml
 
 pytest.importorskip("lm_eval")
@@ -17,6 +19,7 @@ from evaluation_files import QUESTIONS, STORIES
 from lm_eval.tasks import TaskManager
 
 import unveil
+from unveil.cli.evaluate import fingerprints
 from unveil.evaluation import Target, score_targets
 from unveil.evaluation.likelihoods import greedy_matches
 from unveil.evaluation.settings import settings_of
@@ -43,10 +46,10 @@ def target(tokenizer, context, continuation):
 
 
 def test_choices_are_decided_by_the_elbo(evaluate, results, loaded):
-    code, out, _ = evaluate("choose")
+    code, out, _ = evaluate("choose", "--num_draws", 12)  # with 8, the errors of the shortest options are not known
     assert code == 0
     denoiser, tokenizer = loaded
-    settings = settings_of({"pretrained": "x", "num_draws": 8})
+    settings = settings_of({"pretrained": "x", "num_draws": 12})
     right = normalised = 0
     for row in QUESTIONS:
         values = [
@@ -116,14 +119,41 @@ def test_resumed_limited_and_reordered_runs_ask_and_answer_the_same(evaluate, re
     assert results()["requests"]["computed"] == 0
 
 
+@pytest.mark.filterwarnings("default::unveil.errors.UserInputWarning")
 def test_other_settings_or_weights_are_not_served_from_what_was_computed_before(evaluate, tiny_llada, base, results):
     evaluate("choose")
     computed = results()["requests"]["computed"]
     assert evaluate("choose", "--overwrite", "--seed", 3).code == 0
     assert results()["requests"]["computed"] == computed
     tiny_llada(seed=5).save_pretrained(base)
-    evaluate("choose", "--overwrite")
+    _, _, err = evaluate("choose", "--overwrite")
+    assert f"{2 * computed} requests were answered by another model" in err
     assert results()["requests"] == {"answered_before": 0, "computed": computed}
+
+
+@pytest.mark.filterwarnings("default::unveil.errors.UserInputWarning")
+def test_another_estimator_device_or_attention_is_not_served_from_what_was_computed_before(
+    evaluate, results, loaded, monkeypatch
+):
+    evaluate("choose")
+    computed = results()["requests"]["computed"]
+    monkeypatch.setattr("unveil.likelihood.version.ESTIMATOR_VERSION", 99)
+    _, _, err = evaluate("choose", "--overwrite")
+    assert f"{computed} requests were answered by another model, precision, device, attention or version of" in err
+    assert results()["requests"] == {"answered_before": 0, "computed": computed}
+    denoiser, tokenizer = loaded
+    here = fingerprints(denoiser, tokenizer)
+    elsewhere = SimpleNamespace(**vars(denoiser) | {"device": torch.device("cuda")})
+    assert fingerprints(elsewhere, tokenizer) == here | {"device": "cuda"}
+    denoiser.model.config._attn_implementation = "varlen"
+    assert fingerprints(denoiser, tokenizer) == here | {"attention": "varlen"}
+
+
+def test_an_error_that_draws_do_not_tell_is_said_to_be_not_known(evaluate, results):
+    code, out, _ = evaluate("choose", "--num_draws", 2)
+    assert code == 0
+    assert results()["tasks"]["choose"]["draws"]["acc"]["within_error"] is None
+    assert "not known" in out
 
 
 def test_answers_stop_at_the_task_s_strings(evaluate, tmp_path):
@@ -193,7 +223,9 @@ def test_what_made_the_numbers_is_written_with_them(evaluate, results, base):
     assert found["settings"]["model"]["generation"] == {"cfg_scale": 0.5}
     assert found["settings"]["tasks"] == ["letters"]
     assert found["versions"]["lm_eval"]
-    assert set(found["fingerprints"]) == {"weights", "network", "tokenizer", "dtype", "device", "attention"}
+    assert set(found["fingerprints"]) == {
+        "weights", "network", "tokenizer", "dtype", "device", "attention", "estimator",
+    }  # fmt: skip
 
 
 def test_a_task_file_may_be_named_itself(unveil, base, task_folder):

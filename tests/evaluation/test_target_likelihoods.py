@@ -62,8 +62,11 @@ def test_short_targets_are_exact_with_enough_draws(denoiser, settings, length):
     assert found.standard_error == 0.0
     assert found.forwards == 2**length - 1
     [estimated] = score_targets(denoiser, [target], settings(num_draws=2**length - 1, exact_short=False))
-    assert estimated.standard_error is not None
-    assert estimated.standard_error > 0
+    assert estimated.forwards == 2**length - 1
+    if length < 5:  # so few tokens repeat the same masks: the error is not known
+        assert estimated.standard_error is None
+    else:
+        assert estimated.standard_error > 0
 
 
 def test_all_subsets_by_name_gives_the_exact_value(denoiser, settings):
@@ -73,10 +76,10 @@ def test_all_subsets_by_name_gives_the_exact_value(denoiser, settings):
 
 
 def test_monte_carlo_mean_is_within_its_standard_errors(denoiser, settings):
-    """Sixty seeds of four draws: the mean is near the exact value, and no seed is wildly off its own error."""
+    """Sixty seeds of seven draws: the mean is near the exact value, and no seed is wildly off its own error."""
     target = Target(PROMPT, LONG.completion_ids[:7])
     truth = exact(denoiser, target)
-    found = [score_targets(denoiser, [target], settings(num_draws=4, seed=seed))[0] for seed in range(60)]
+    found = [score_targets(denoiser, [target], settings(num_draws=7, seed=seed))[0] for seed in range(60)]
     values = np.array([estimate.value for estimate in found])
     assert abs(values.mean() - truth) < 4 * values.std(ddof=1) / math.sqrt(len(values))
     assert values.std(ddof=1) > 0

@@ -8,6 +8,7 @@ import numpy as np
 from table_predictor import Subset, plan_of
 
 from unveil.draws import DESIGNS, Plan
+from unveil.draws.sets import tiles
 
 # The designs that serve any number of draws.
 ANY_COUNT = tuple(name for name, design in DESIGNS.items() if design.draws_per_unit == 1)
@@ -40,17 +41,46 @@ def strata(length: int, count: int, exponent: float = 2.0) -> list[tuple[float, 
 
 
 def tiling_law(length: int, sizes_drawn: int, masks_per_size: int = 1, exponent: float = 2.0) -> Law:
-    """One size per stratum; the sets are consecutive windows of one permutation of the places."""
+    """One size per stratum; from four draws on, each of them hides what was hidden least often, ties at random."""
+    count = sizes_drawn * masks_per_size
+    assert count < 7, "the law of one tile"
     parts = strata(length, sizes_drawn, exponent)
     shares = np.repeat([width / masks_per_size for width, _ in parts], masks_per_size)
     for sizes in product(*(law for _, law in parts)):
-        probability = math.prod(law[size] for size, (_, law) in zip(sizes, parts)) / math.factorial(length)
-        for order in permutations(range(length)):
-            hidden, start = [], 0
-            for size in np.repeat(sizes, masks_per_size).tolist():
-                hidden.append(tuple(order[(start + step) % length] for step in range(size)))
-                start += size
-            yield probability, plan_of(hidden, length, shares, sizes_drawn, "quadratic_tiling")
+        probability = math.prod(law[size] for size, (_, law) in zip(sizes, parts))
+        for given_sizes, hidden in balanced_sets(np.repeat(sizes, masks_per_size).tolist(), length, count >= 4):
+            yield probability * given_sizes, plan_of(hidden, length, shares, sizes_drawn, "quadratic_tiling")
+
+
+def tile_laws(length: int, draws: int, exponent: float = 2.0) -> list[Law]:
+    """The law of each tile of draws alone."""
+
+    def law(mine: list[int]) -> Law:
+        parts = [strata(length, draws, exponent)[k] for k in mine]
+        shares = np.array([width for width, _ in parts])
+        for sizes in product(*(sizes for _, sizes in parts)):
+            probability = math.prod(law[size] for size, (_, law) in zip(sizes, parts))
+            for given_sizes, hidden in balanced_sets(sizes, length, True):
+                yield probability * given_sizes, plan_of(hidden, length, shares, len(mine), "quadratic_tiling")
+
+    return [law(np.flatnonzero(tiles(draws) == tile).tolist()) for tile in np.unique(tiles(draws))]
+
+
+def balanced_sets(
+    sizes: Sequence[int], length: int, balanced: bool, hidden: tuple[Subset, ...] = ()
+) -> Iterator[tuple[float, tuple[Subset, ...]]]:
+    """Sets of these sizes with their probabilities, after `hidden`."""
+    if len(hidden) == len(sizes):
+        yield 1.0, hidden
+        return
+    counts = [sum(place in chosen for chosen in hidden) * balanced for place in range(length)]
+    last = sorted(counts)[sizes[len(hidden)] - 1]
+    sure = [place for place in range(length) if counts[place] < last]
+    tied = [place for place in range(length) if counts[place] == last]
+    choices = list(combinations(tied, sizes[len(hidden)] - len(sure)))
+    for chosen in choices:
+        for probability, found in balanced_sets(sizes, length, balanced, (*hidden, tuple(sorted((*sure, *chosen))))):
+            yield probability / len(choices), found
 
 
 def strata_units(length: int, count: int, exponent: float) -> list[SizeLaw]:

@@ -144,15 +144,18 @@ def test_crossfit_on_tiles_is_off_by_the_covariance_of_one_half_s_weight_and_the
     predictor, length = random_predictor(3, 4, seed=4), 4
     tokens, completion = token_values(predictor, COMPLETION[:4]), COMPLETION[:4]
     crossed = np.zeros(length)
-    for probability, drawn in tiling_law(length, 2, exponent=exponent):
+    for probability, drawn in tiling_law(length, 4, exponent=exponent):
         log_p = log_p_of(tokens, drawn)
-        for mine, other in ((0, 1), (1, 0)):  # two draws, one to a half
-            weight, mean = np.zeros(length), np.zeros(length)
-            weight[drawn.positions[mine]] = drawn.weights[mine]
-            mean[drawn.positions[other]] = log_p[other]
-            crossed += probability * (weight - drawn.shares[mine]) * mean
+        for mine, other in (([0, 2], [1, 3]), ([1, 3], [0, 2])):  # four draws, two to a half
+            weight, total, count = np.zeros(length), np.zeros(length), np.zeros(length)
+            for k in mine:
+                weight[drawn.positions[k]] += drawn.weights[k]
+            for k in other:
+                total[drawn.positions[k]] += log_p[k]
+                count[drawn.positions[k]] += 1
+            crossed += probability * (weight - drawn.shares[mine].sum()) * total / np.maximum(count, 1)
     exact = elbo_by_subsets(set_values(predictor, completion), length)
-    found = mean_over(tiling_law(length, 2, exponent=exponent), predictor, length, "crossfit_difference")
+    found = mean_over(tiling_law(length, 4, exponent=exponent), predictor, length, "crossfit_difference")
     assert found - exact == pytest.approx(-crossed.sum(), abs=1e-10)
     assert abs(found - exact) > 0.01
     assert not is_unbiased("quadratic_tiling", "crossfit_difference")

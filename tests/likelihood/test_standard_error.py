@@ -18,9 +18,9 @@ from table_predictor import (
 )
 
 from unveil.draws import DESIGNS, plan
-from unveil.likelihood import Response, score, standard_error
+from unveil.likelihood import Response, degrees_of_freedom, score, standard_error
 
-STRATA = [(2, 1), (4, 1), (2, 2), (4, 2)]
+STRATA = [(2, 1), (4, 1), (2, 2), (5, 1)]
 
 
 @pytest.mark.parametrize(("sizes_drawn", "masks_per_size"), [(2, 1), (3, 1), (2, 2)])
@@ -39,26 +39,21 @@ def test_squared_standard_error_of_eight_iid_draws_has_the_variance_as_its_mean(
 
 
 @pytest.mark.parametrize(("sizes_drawn", "masks_per_size"), STRATA)
-def test_standard_error_of_strata_is_on_the_safe_side_for_consistent_conditionals(sizes_drawn, masks_per_size):
-    """One draw a stratum allows no unbiased estimate; neighbours differ in their means too, chain after chain."""
-    for seed in range(8):
-        chain = MarkovChain(3, 4, seed)
-        found = exact_moments(chain.predictor, (0, 2, 1, 1), tiling_law(4, sizes_drawn, masks_per_size))
-        assert found.mean_squared_error_bar > 1.2 * found.variance
+def test_the_error_of_strata_is_on_the_safe_side_over_consistent_conditionals_of_four_tokens(
+    sizes_drawn, masks_per_size
+):
+    """One draw a stratum allows no unbiased estimate. Of so short an answer the error of a single value is not told; of
+    longer ones it is near the truth (tests/benchmarks/test_coverage.py)."""
+    chains = [MarkovChain(3, 4, seed) for seed in range(8)]
+    law = list(tiling_law(4, sizes_drawn, masks_per_size))
+    found = [exact_moments(chain.predictor, (0, 2, 1, 1), iter(law)) for chain in chains]
+    ratio = math.sqrt(sum(m.mean_squared_error_bar for m in found) / sum(m.variance for m in found))
+    assert 1 < ratio < 1.7
+    assert all(degrees_of_freedom(drawn) == 0 for _, drawn in law)
 
 
 @pytest.mark.parametrize(("sizes_drawn", "masks_per_size"), STRATA)
-def test_standard_error_of_strata_is_on_the_safe_side_on_average_over_inconsistent_tables(sizes_drawn, masks_per_size):
-    """Not for each of them: windows of one permutation may move together."""
-    found = [
-        exact_moments(random_predictor(3, 4, seed), (0, 2, 1, 1), tiling_law(4, sizes_drawn, masks_per_size))
-        for seed in range(12)
-    ]
-    assert sum(m.mean_squared_error_bar for m in found) > sum(m.variance for m in found)
-
-
-@pytest.mark.parametrize(("sizes_drawn", "masks_per_size"), STRATA)
-def test_standard_error_of_a_margin_is_on_the_safe_side_on_average(sizes_drawn, masks_per_size):
+def test_the_error_of_a_margin_is_near_the_truth(sizes_drawn, masks_per_size):
     """The error of policy minus reference is that of the differences, draw by draw."""
     probabilities, plans = zip(*tiling_law(4, sizes_drawn, masks_per_size))
     p, copies = torch.tensor(probabilities, dtype=torch.float64), [Response(0, (), (0, 2, 1, 1))] * len(plans)
@@ -70,15 +65,23 @@ def test_standard_error_of_a_margin_is_on_the_safe_side_on_average(sizes_drawn, 
         claimed += (p * torch.stack([standard_error(d, q) for d, q in zip(draws, plans)]) ** 2).sum().item()
         margins = ours.values - theirs.values
         actual += (p * (margins - (p * margins).sum()) ** 2).sum().item()
-    assert claimed > actual
+    assert 0.8 < math.sqrt(claimed / actual) < 1.25
 
 
-def test_neighbouring_strata_stand_for_each_other_and_an_odd_last_joins_the_pair_before():
+def test_each_stratum_is_compared_with_the_line_through_its_neighbours():
     shares = np.array([0.2, 0.3, 0.5])
     drawn = plan_of([(0,), (0, 1), (0, 1, 2)], 3, shares, design="quadratic_tiling")
     found = standard_error(torch.tensor([1.0, 3.0, 10.0], dtype=torch.float64), drawn)
-    variance = (0.2**2 + 0.3**2) * (3 - 1) ** 2 / 2 + 0.5**2 * (10 - 3) ** 2 / 2
+    law = 1 / (np.array([0.1, 0.35, 0.75]) + 1 / 6)  # variance like 1 / (l / L)
+    ends, middle = (1 - 2 * 3 + 10) ** 2, (3 - (1 + 10) / 2) ** 2
+    variance = ends * shares[0] ** 2 * law[0] / (law @ [1, 4, 1]) + ends * shares[2] ** 2 * law[2] / (law @ [1, 4, 1])
+    variance += middle * shares[1] ** 2 * law[1] / (law @ [0.25, 1, 0.25])
     assert found.item() == pytest.approx(math.sqrt(variance), rel=1e-12)
+
+
+def test_what_strata_differ_by_in_a_straight_line_is_no_error():
+    drawn = plan(0, 3, 0, 40, 8, "quadratic")
+    assert standard_error(torch.arange(8.0, dtype=torch.float64), drawn).item() == pytest.approx(0, abs=1e-7)
 
 
 def test_draws_that_share_a_size_count_as_one():

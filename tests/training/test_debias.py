@@ -5,10 +5,16 @@ import torch
 from one_pass import OnePass, each_draw, first_step, make_groups, perturbed, relative_gap
 
 from unveil.errors import UserError
-from unveil.objectives import RECIPES, total_loss, weights
+from unveil.objectives import RECIPES, dpo, jackknife, sft, total_loss, weights
+from unveil.training import PreferenceConfig
 
 SMALL = {"d_model": 16, "n_heads": 2, "mlp_hidden_size": 24}
-DESIGNS = ["iid", "stratified"]
+# Flags, and how many draws depend on one another.
+GROUPS = {
+    "iid": ({"draw_design": "iid", "num_draws": 3}, 1),
+    "mirrored": ({"draw_design": "mirrored", "num_draws": 4}, 2),
+    "shared sizes": ({"draw_design": "iid", "num_draws": 6, "masks_per_size": 2}, 2),
+}
 
 
 def mean_over(likelihoods, chosen):
@@ -18,28 +24,34 @@ def mean_over(likelihoods, chosen):
     )
 
 
-def jackknife_loss(objective, likelihoods, feedback):
-    """`K l(all) - (K - 1) mean_k l(without k)`."""
-    count = len(likelihoods.policy)
-    without = [[j for j in range(count) if j != k] for k in range(count)]
+def jackknife_loss(objective, likelihoods, feedback, per_group):
+    """`G l(all) - (G - 1) mean_g l(without group g)`."""
+    draws = range(len(likelihoods.policy))
+    count = len(draws) // per_group
+    without = [[j for j in draws if j // per_group != g] for g in range(count)]
     parts = [total_loss(objective, mean_over(likelihoods, chosen), feedback) for chosen in without]
-    whole = total_loss(objective, mean_over(likelihoods, list(range(count))), feedback)
+    whole = total_loss(objective, mean_over(likelihoods, list(draws)), feedback)
     return count * whole - (count - 1) * torch.stack(parts).mean()
 
 
-@pytest.mark.parametrize("design", DESIGNS)
+@pytest.mark.parametrize("kind", GROUPS)
 @pytest.mark.parametrize("name", ["dpo", "kto", "plackett_luce"])
-def test_jackknife_trains_on_the_jackknife_of_the_loss(tiny_llada, trainer_of, rows, name, design):
+def test_jackknife_trains_on_the_jackknife_of_the_loss_over_independent_groups(
+    tiny_llada, trainer_of, rows, name, kind
+):
+    arguments, per_group = GROUPS[kind]
     reference = tiny_llada(vocab_size=24, dtype=torch.float64, **SMALL)
     shape = RECIPES[name].shape
     policy, data = perturbed(reference), rows(4) if shape == "unpaired" else make_groups(3, shape)
-    case = OnePass(policy, reference, data, num_draws=3, design=design)
-    loss = jackknife_loss(RECIPES[name].make(), case.likelihoods(each_draw), case.feedback())
-    arguments = {"num_draws": 3, "draw_design": design, "debias": "jackknife"}
-    step = first_step(trainer_of, policy, reference, data, objective=name, **arguments)
+    case = OnePass(
+        policy, reference, data, num_draws=arguments["num_draws"], design=arguments["draw_design"],
+        masks_per_size=arguments.get("masks_per_size", 1),
+    )  # fmt: skip
+    loss = jackknife_loss(RECIPES[name].make(), case.likelihoods(each_draw), case.feedback(), per_group)
+    step = first_step(trainer_of, policy, reference, data, objective=name, debias="jackknife", **arguments)
     assert step.loss == pytest.approx(loss.item(), rel=1e-6)
     assert relative_gap(step.grads, case.gradient(loss)) < 1e-10
-    plain = first_step(trainer_of, policy, reference, data, objective=name, num_draws=3, draw_design=design)
+    plain = first_step(trainer_of, policy, reference, data, objective=name, **arguments)
     assert relative_gap(plain.grads, step.grads) > 1e-4
 
 
@@ -77,11 +89,59 @@ def test_debiasing_sees_the_mismatched_margins_of_trl_kl(tiny_llada, trainer_of,
 
 
 @pytest.mark.parametrize("debias", ["jackknife", "cross_fit"])
-@pytest.mark.parametrize("design", ["quadratic_tiling", "coupled", "importance"])
-def test_draws_of_unequal_shares_are_refused_with_the_flag_to_change(trainer_of, debias, design):
+@pytest.mark.parametrize(
+    "design",
+    ["quadratic_tiling", "coupled", "importance", "stratified", "systematic", "mirrored_stratified", "quadrature"],
+)
+def test_draws_that_are_not_alike_are_refused_with_the_flag_to_change(trainer_of, debias, design):
     with pytest.raises(UserError, match=rf"--debias {debias}: .*--draw_design {design}.*--draw_design iid") as told:
         trainer_of(make_groups(2), objective="dpo", debias=debias, draw_design=design, num_draws=4)
     assert "\n" not in str(told.value)
+
+
+@pytest.mark.parametrize("debias", ["jackknife", "cross_fit"])
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        ({"draw_design": "mirrored", "num_draws": 2}, "--num_draws 2: .*groups of 2 draws.*; give 4"),
+        ({"draw_design": "iid", "num_draws": 4, "masks_per_size": 4}, "--num_draws 4: .*groups of 4 draws.*; give 8"),
+        ({"draw_design": "mirrored", "num_draws": 4, "eval_num_draws": 2}, "--eval_num_draws 2: "),
+        ({"draw_design": "iid", "num_draws": 4, "masks_per_size": 2, "eval_num_draws": 5}, "--eval_num_draws 5: "),
+    ],
+)
+def test_fewer_than_two_whole_groups_of_draws_are_refused_by_the_flags_alone(tmp_path, debias, flags, said):
+    with pytest.raises(UserError, match=said) as told:
+        PreferenceConfig(output_dir=str(tmp_path), objective="dpo", debias=debias, use_cpu=True, **flags)
+    assert "\n" not in str(told.value)
+
+
+def test_a_jackknife_of_ones_own_must_know_the_groups(trainer_of):
+    flags = {"objective": "dpo", "draw_design": "mirrored", "num_draws": 4}
+    trainer_of(make_groups(2), trainer_arguments={"objective": jackknife(dpo(), draws_per_group=2)}, **flags)
+    with pytest.raises(UserError, match=r"give jackknife\(\.\.\., draws_per_group=2\)"):
+        trainer_of(make_groups(2), trainer_arguments={"objective": jackknife(dpo()) + 0.1 * sft()}, **flags)
+    flags["draw_design"] = "stratified"
+    with pytest.raises(UserError, match="--draw_design stratified"):
+        trainer_of(make_groups(2), trainer_arguments={"objective": jackknife(dpo())}, **flags)
+
+
+@pytest.mark.parametrize("kind", ["mirrored", "shared sizes"])
+def test_folds_hold_whole_groups_so_that_weight_and_gradient_share_no_mask(tiny_llada, trainer_of, kind):
+    """Draws 2j and 2j + 1 are one permutation or one size; between folds they would correlate by a half."""
+    reference = tiny_llada(vocab_size=24, dtype=torch.float64, **SMALL)
+    policy, data = perturbed(reference), make_groups(3)
+    arguments = GROUPS[kind][0] | {"num_draws": 4}
+    case = OnePass(
+        policy, reference, data, num_draws=4, design=arguments["draw_design"],
+        masks_per_size=arguments.get("masks_per_size", 1),
+    )  # fmt: skip
+    objective, likelihoods, feedback = RECIPES["dpo"].make(), case.likelihoods(each_draw), case.feedback()
+    total = torch.zeros(())
+    for mine, others in (([0, 1], [2, 3]), ([2, 3], [0, 1])):
+        _, slopes = weights(objective, mean_over(likelihoods, others), feedback)
+        total = total + (slopes * likelihoods.policy[mine].sum(0) / 4).sum()
+    step = first_step(trainer_of, policy, reference, data, objective="dpo", debias="cross_fit", **arguments)
+    assert relative_gap(step.grads, case.gradient(total)) < 1e-10
 
 
 def test_an_objective_of_single_draws_names_itself(trainer_of):

@@ -41,7 +41,7 @@ def test_sft_weight_is_the_argument_of_objectives_that_have_one_and_a_term_for_t
 
 
 def test_jackknife_takes_the_whole_objective():
-    found = objective("dpo", debias="jackknife", sft_weight=0.1)
+    found = objective("dpo", debias="jackknife", sft_weight=0.1, draw_design="iid")
     assert isinstance(found, Jackknife)
     assert found.objective == dpo() + 0.1 * sft()
 

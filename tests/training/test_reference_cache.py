@@ -12,6 +12,7 @@ from unveil.draws import plan
 from unveil.errors import UserError, UserInputWarning
 from unveil.likelihood import build_rows
 from unveil.likelihood.canonical import canonical_batches, canonical_log_probs
+from unveil.likelihood.version import ESTIMATOR_VERSION
 from unveil.models import Denoiser
 from unveil.training import PreferenceConfig, add_adapters, reference_cache, surrogate_trainer
 from unveil.training.cache_keys import ALONE, Key, answers_of, epochs_of
@@ -328,7 +329,7 @@ def test_other_code_tokens_mask_settings_and_tokenizer_are_named(
     assert refused() == "tokenizer"
     toy_tokenizer.chat_template = toy_tokenizer.chat_template[:-1]
     monkeypatch.setattr("unveil.training.fingerprint.ESTIMATOR_VERSION", 99)
-    assert refused() == "code (estimator_version 1 there, 99 here)"
+    assert refused() == f"code (estimator_version {ESTIMATOR_VERSION} there, 99 here)"
 
 
 def test_an_epoch_too_few_is_told_with_the_way_to_extend(rows, tiny_llada, tmp_path):

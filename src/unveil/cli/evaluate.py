@@ -212,6 +212,7 @@ def _preset_record(name: str | None, by_task: dict[str, TaskPreset]) -> dict[str
 def fingerprints(denoiser: Any, tokenizer: Any) -> dict[str, str]:
     """What names the model: weights, network, tokenizer, and how it computes."""
     from unveil.likelihood.digests import digest, digest_of_tokenizer, digest_of_weights, settings_of_model
+    from unveil.likelihood.version import ESTIMATOR_VERSION
     from unveil.models import unwrap
 
     return {
@@ -221,6 +222,7 @@ def fingerprints(denoiser: Any, tokenizer: Any) -> dict[str, str]:
         "dtype": str(denoiser.model.dtype).removeprefix("torch."),
         "device": denoiser.device.type,
         "attention": str(unwrap(denoiser.model).config._attn_implementation),
+        "estimator": str(ESTIMATOR_VERSION),
     }
 
 

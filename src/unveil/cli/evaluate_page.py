@@ -23,7 +23,7 @@ def print_results(record: dict[str, Any]) -> None:
                 _number(row["value"]),
                 _number(row["standard_error"]),
                 _number(draws["standard_error"]) if draws else "-",
-                "-" if not draws else "?" if draws["within_error"] is None else f"{draws['within_error']:.1%}",
+                "-" if not draws else "not known" if draws["within_error"] is None else f"{draws['within_error']:.1%}",
             )
     for name, group in record["groups"].items():
         for row in group["metrics"]:
@@ -64,4 +64,4 @@ def _metric(row: dict[str, Any]) -> str:
 
 
 def _number(value: float | None) -> str:
-    return "?" if value is None else f"{value:.4g}"
+    return "not known" if value is None else f"{value:.4g}"

@@ -1,8 +1,9 @@
 """Answers that `unveil compare` has sampled, kept in its output folder as they come: an interrupted run goes on.
 
 `answers.jsonl` has one line per answer; `answers_settings.json` says what answers depend on: the models' weights, their
-tokenizers, the settings of sampling and the first seed. An answer is used again if all of that is the same and its
-prompt has the same tokens; nothing else may change under `--resume` (more prompts, samples or judges are welcome).
+tokenizers, the settings of sampling and the first seed, the device, the attention and the version of the estimator. An
+answer is used again if all of that is the same and its prompt has the same tokens; nothing else may change under
+`--resume` (more prompts, samples or judges are welcome).
 """
 
 import json
@@ -19,7 +20,8 @@ from unveil.files import write_json, write_text
 from unveil.generation import GenerationConfig
 from unveil.judging.whole_text import whole_text
 from unveil.likelihood.digests import digest, digest_of_tokenizer, digest_of_weights, settings_of_model
-from unveil.models import Denoiser
+from unveil.likelihood.version import ESTIMATOR_VERSION
+from unveil.models import Denoiser, unwrap
 
 ANSWERS, SETTINGS = "answers.jsonl", "answers_settings.json"
 MODEL_FLAGS = (
@@ -119,8 +121,13 @@ def fingerprint_of_answers(
         parts[f"weights of model {side}"] = digest_of_weights(model, adapters=True)
         parts[f"configuration of model {side}"] = digest(settings_of_model(model))
         parts[f"tokenizer of model {side}"] = digest_of_tokenizer(tokenizer)
+    computing: dict[str, Any] = {"version of the estimator": ESTIMATOR_VERSION}
+    for side, (denoiser, _) in loaded.items():
+        computing[f"device of model {side}"] = denoiser.device.type
+        computing[f"attention of model {side}"] = unwrap(denoiser.model).config._attn_implementation
     chosen = {"stop_tokens": settings.stop_tokens, "chat": settings.chat, "max_prompt_length": max_prompt_length}
-    return json.loads(json.dumps(parts | {"sampling": asdict(config) | chosen, "named": dict(named)}))
+    parts |= {"computing": computing, "sampling": asdict(config) | chosen, "named": dict(named)}
+    return json.loads(json.dumps(parts))
 
 
 def _require_same(path: Path, here: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -132,10 +139,14 @@ def _require_same(path: Path, here: Mapping[str, Any]) -> Mapping[str, Any]:
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UserError(f"{path}: cannot be read; leave --resume out and give --overwrite to start anew") from error
     other = []
-    models = [name for name in here if name not in ("sampling", "named") and there.get(name) != here[name]]
+    models = [name for name in here if name not in ("computing", "sampling", "named") and there.get(name) != here[name]]
     if models:
         flags = _flags_that_changed(there["named"], here["named"], MODEL_FLAGS)
         other.append(f"{', '.join(models)}{flags or ' (what --model_name_or_path or --against name has changed)'}")
+    was, now = there.get("computing", {}), here["computing"]
+    other += [
+        f"{name} (was {was.get(name, 'not recorded')}, is {now[name]})" for name in now if was.get(name) != now[name]
+    ]
     names = dict.fromkeys([*sampling, *here["sampling"]])
     other += [
         f"--{name} (was {sampling.get(name)}, is {here['sampling'].get(name)})"

@@ -19,9 +19,9 @@ from unveil.cli.options import LABEL_MAP, HeldOutArguments, UseArguments
 from unveil.cli.output import excerpt, require_new_file, write_rows
 from unveil.cli.parser import parse
 from unveil.data import sft_rows, unpaired_rows
-from unveil.draws import check_design, plan
+from unveil.draws import Plan, check_design, plan
 from unveil.errors import UserError, name_rows
-from unveil.likelihood import Response, score, standard_error
+from unveil.likelihood import Response, degrees_of_freedom, half_width, score, standard_error
 from unveil.models import Denoiser
 from unveil.terminal import PlainConsole
 from unveil.training import tokenize
@@ -137,22 +137,28 @@ def scored(
                 "tokens": length,
                 "truncated": row["truncated"],
                 "elbo": value,
-                "standard_error": _finite(ours.standard_error[index]),
+                **_error("", value, ours.standard_error[index], plans[index]),
                 "elbo_per_token": value / length,
             }
             if theirs is not None:
                 difference = ours.per_draw[index] - theirs.per_draw[index]
                 record["reference_elbo"] = float(theirs.values[index])
                 record["margin"] = value - record["reference_elbo"]
-                record["margin_standard_error"] = _finite(standard_error(difference, plans[index]))
+                record |= _error("margin_", record["margin"], standard_error(difference, plans[index]), plans[index])
             results.append(record)
     _refuse_what_is_not_finite(results, str(data.dataset_name))
     return results
 
 
-def _finite(value: torch.Tensor) -> float | None:
-    """A single draw says nothing of its error."""
-    return float(value) if math.isfinite(value) else None
+def _error(name: str, value: float, error: torch.Tensor, drawn: Plan) -> dict[str, Any]:
+    """The standard error and Student's 95 % interval over draws; None where so few draws do not tell."""
+    degrees = degrees_of_freedom(drawn)
+    half = half_width(float(error), degrees)
+    known = math.isfinite(half)
+    return {
+        f"{name}standard_error": float(error) if known else None,
+        f"{name}interval": [value - half, value + half] if known else None,
+    }
 
 
 def _refuse_what_is_not_finite(results: list[dict[str, Any]], source: str) -> None:
@@ -184,7 +190,7 @@ def print_rows(results: list[dict[str, Any]]) -> None:
 
 
 def _with_error(value: float, error: float | None) -> str:
-    return f"{value:.2f} +- {'?' if error is None else f'{error:.2f}'}"
+    return f"{value:.2f} +- {'not known' if error is None else f'{error:.2f}'}"
 
 
 def summary(results: list[dict[str, Any]]) -> list[str]:
@@ -219,5 +225,5 @@ def summary(results: list[dict[str, Any]]) -> list[str]:
 
 def _mean(values: list[float]) -> str:
     """Mean and its standard error over answers; of a single one nothing is known."""
-    error = f"{statistics.stdev(values) / math.sqrt(len(values)):.4f}" if len(values) > 1 else "?"
+    error = f"{statistics.stdev(values) / math.sqrt(len(values)):.4f}" if len(values) > 1 else "not known"
     return f"{statistics.fmean(values):.4f} +- {error}"

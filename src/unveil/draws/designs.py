@@ -31,7 +31,7 @@ class Design(NamedTuple):
 DESIGNS: dict[str, Design] = {
     "quadratic_tiling": Design(
         sizes.power_strata, sets.tiling, 1, "strata", True,
-        "strata of the mask ratio [(k/n)^p, ((k+1)/n)^p), sets tile one permutation (default)",
+        "strata of the mask ratio [(k/n)^p, ((k+1)/n)^p), sets hide tokens equally often (default)",
         independent_sets=False,
     ),
     "iid": Design(sizes.iid, sets.independent, 1, "independent", True, "independent sizes and sets, as published"),
@@ -45,7 +45,7 @@ DESIGNS: dict[str, Design] = {
         sizes.systematic, sets.independent, 1, "strata", True, "equally spaced ratios with one random offset"
     ),
     "windows": Design(
-        sizes.equal_strata, sets.tiling, 1, "strata", True, "equal strata, sets tile one permutation",
+        sizes.equal_strata, sets.tiling, 1, "strata", True, "equal strata, sets hide tokens equally often",
         independent_sets=False,
     ),
     "mirrored": Design(

@@ -7,8 +7,8 @@ the K sizes and sets are drawn (`unveil.draws.designs`). Two of them:
 
 `iid`               sizes drawn independently, as published (VRPO arXiv 2505.19223, ELBO-KTO arXiv 2510.23658).
 `quadratic_tiling`  draw k takes u from the stratum [(k/K)^p, ((k+1)/K)^p) and is weighted by the width of
-                    that stratum (Neyman allocation for a variance like 1/l, p = 2); the K sets are consecutive
-                    windows of one permutation, so together they tile the response.
+                    that stratum (Neyman allocation for a variance like 1/l, p = 2); the sets of about four draws,
+                    from small to large, are balanced so that together they hide every token equally often.
 """
 
 from typing import NamedTuple
@@ -47,6 +47,11 @@ class Plan(NamedTuple):
     """K arrays of positions that a draw hides without scoring them (negative: prompt tokens); () hides no more."""
     group_sizes: tuple[int, ...] = ()
     """How many consecutive draws belong to each of the `sizes_drawn` groups; () when all are K / n_t."""
+
+    @property
+    def length(self) -> int:
+        """Number of scored tokens L that the plan was drawn for."""
+        return round(float(self.weights[0] / self.shares[0]) * len(self.positions[0]))
 
     @property
     def groups(self) -> np.ndarray:

@@ -7,6 +7,8 @@ import numpy as np
 from unveil.draws.sizes import subsets
 from unveil.draws.splitmix import POSITION_TAG, draw_seed, permutation
 
+_DRAWS_PER_TILE = 4
+
 
 class Sets(NamedTuple):
     """Sorted int64 positions that each draw scores, and (per draw, where any) those it hides without scoring them."""
@@ -22,10 +24,41 @@ def independent(base: int, length: int, sizes: np.ndarray) -> Sets:
 
 
 def tiling(base: int, length: int, sizes: np.ndarray) -> Sets:
-    """Consecutive windows of one permutation, wrapping around: uniform given its size, and spread out."""
-    order = permutation(draw_seed(base, 0, POSITION_TAG), length)
-    starts = np.concatenate([[0], np.cumsum(sizes)[:-1]])
-    return Sets(tuple(np.sort(order[(start + np.arange(size)) % length]) for start, size in zip(starts, sizes)))
+    """Balanced sets: each draw hides the tokens that its tile has hidden least often so far, ties in a random order.
+
+    A tile is about four draws that reach from small masks to large ones (`tiles`). It hides every token once or twice,
+    so that its total sees all tokens almost equally often. Ties are broken afresh in every draw, and tiles know nothing
+    of one another, hence their noise averages out however many there are: windows of one permutation would repeat that
+    order's neighbours for ever. Tokens are treated alike, so each set is uniform given its size.
+
+    An answer of up to three tokens has up to seven sets. As many balanced draws would use them so evenly that no error
+    could be told from them; these sets are independent.
+    """
+    if length <= 3 and len(sizes) >= 2**length - 1:
+        return independent(base, length, sizes)
+    hidden = np.zeros((len(sizes), length), dtype=np.int64)
+    found = []
+    for k, (tile, size) in enumerate(zip(tiles(len(sizes)), sizes), start=1):
+        order = permutation(draw_seed(base, k, POSITION_TAG), length)
+        chosen = order[np.argsort(hidden[tile][order], kind="stable")[:size]]
+        hidden[tile][chosen] += 1
+        found.append(np.sort(chosen))
+    return Sets(tuple(found))
+
+
+def tiles(count: int) -> np.ndarray:
+    """The tile of each of `count` draws in order of size, int64 `[count]`: count // 4 tiles of four draws or more.
+
+    Rounds of one draw per tile go through the draws from the largest down, forwards or backwards as the Thue-Morse
+    sequence says (+ - - +), which gives all tiles the same share and nearly the same sizes. Fewer than four draws do
+    not hide every token; each is a tile of its own, that is, independent.
+    """
+    if count < _DRAWS_PER_TILE:
+        return np.arange(count)
+    number = count // _DRAWS_PER_TILE
+    turns, places = np.divmod(np.arange(count)[::-1], number)
+    backwards = np.array([int(turn).bit_count() % 2 == 1 for turn in turns])
+    return np.where(backwards, number - 1 - places, places)
 
 
 def mirrored(base: int, length: int, sizes: np.ndarray) -> Sets:

@@ -20,7 +20,7 @@ from unveil.draws import Plan, plan
 from unveil.errors import UserError
 from unveil.evaluation.settings import ModelSettings
 from unveil.generation import GenerationConfig, generate
-from unveil.likelihood import Response, build_rows, combine, micro_batches, row_values_without_graph
+from unveil.likelihood import Response, build_rows, combine, degrees_of_freedom, micro_batches, row_values_without_graph
 from unveil.likelihood.canonical import canonical_row_sums
 from unveil.models import Denoiser
 
@@ -90,7 +90,7 @@ def _elbos(denoiser: Denoiser, targets: Sequence[Target], settings: ModelSetting
     else:
         sums = canonical_row_sums(denoiser, responses, plans)
     found = combine(sums, plans)
-    errors = [float(error) if math.isfinite(error) else None for error in found.standard_error]
+    errors = [float(error) if degrees_of_freedom(drawn) else None for error, drawn in zip(found.standard_error, plans)]
     return [
         Estimate(float(value), error, response.length, len(drawn.positions))
         for value, error, response, drawn in zip(found.values, errors, responses, plans)

@@ -1,8 +1,8 @@
 """What was answered already: one JSON line per request, named by everything that its answer depends on.
 
 The name is a digest of the model's identity, the settings and the tokens, so that a line serves any later run that asks
-the same, and no other. Lines are appended and forced to the disk after each group of requests; a run that was cut off
-loses at most one group, and a line cut short is left out.
+the same, and no other. Lines of another identity stay in the file and are told of. Lines are appended and forced to the
+disk after each group of requests; a run that was cut off loses at most one group, and a line cut short is left out.
 """
 
 import hashlib
@@ -20,12 +20,13 @@ class RequestCache:
 
     Args:
         path: file of JSON lines, made if it is not there.
-        identity: names the model: weights, tokenizer, precision.
+        identity: names the model and how it computes: weights, tokenizer, precision, device, attention, estimator.
     """
 
     def __init__(self, path: str | Path | None = None, identity: str = "") -> None:
         self.path = None if path is None else Path(path)
         self.identity = identity
+        self._by = hashlib.sha256(identity.encode()).hexdigest()[:16]
         self.hits = 0
         self.computed = 0
         self._records: dict[str, dict[str, Any]] = {}
@@ -49,7 +50,7 @@ class RequestCache:
         if self.path is None or not fresh:
             return
         lines = "".join(
-            json.dumps({"key": key, **value}, ensure_ascii=False, allow_nan=False) + "\n"
+            json.dumps({"key": key, "by": self._by, **value}, ensure_ascii=False, allow_nan=False) + "\n"
             for key, value in fresh.items()
         )
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -64,12 +65,18 @@ class RequestCache:
         if torn:  # cut off while it was written: what is appended next must start a line of its own
             with open(path, "rb+") as file:
                 file.truncate(len(data) - len(torn))
-        bad = 0
+        bad = foreign = 0
         for line in whole.split(b"\n"):
             try:
                 record = json.loads(line)
+                foreign += record.pop("by", None) != self._by
                 self._records[record.pop("key")] = record
             except (ValueError, KeyError, TypeError, AttributeError):
                 bad += bool(line.strip())
         if bad:
             warn_user(f"{path}: {bad} lines are damaged and are computed again")
+        if foreign:
+            warn_user(
+                f"{path}: {foreign} requests were answered by another model, precision, device, attention or version "
+                "of the estimator; they are computed again"
+            )

@@ -14,7 +14,7 @@ from unveil.likelihood.scorer import (
     row_values_without_graph,
     score,
 )
-from unveil.likelihood.uncertainty import standard_error
+from unveil.likelihood.uncertainty import degrees_of_freedom, half_width, standard_error
 
 __all__ = [
     "CANONICAL_TOKENS",
@@ -30,7 +30,9 @@ __all__ = [
     "canonical_batches",
     "check_combiner",
     "combine",
+    "degrees_of_freedom",
     "eubo",
+    "half_width",
     "hidden_log_probs",
     "holder",
     "longest_row",

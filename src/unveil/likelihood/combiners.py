@@ -11,7 +11,7 @@ W_k = share_k L / l_k the weight of a draw (`Plan.weights`) and c_i = sum_k W_k 
                        price that the other half puts on the token (the mean of its log p there, 0 if it has none):
                        `sum_k W_k S(M_k) - sum_i (c_i^A - E c_i^A) mean_i^B - sum_i (c_i^B - E c_i^B) mean_i^A`,
                        which is B_A - sum_i (c_i^A - 1) mean_i^B and its mirror image, averaged. Unbiased where the
-                       halves' sets are independent: every design except those that tile one permutation (`windows`,
+                       halves' sets are independent: every design except those that balance their sets (`windows`,
                        `quadratic_tiling`), where a token covered by A is less likely covered by B; its mean is then off
                        by `-sum_i Cov(c_i^A, mean_i^B) - sum_i Cov(c_i^B, mean_i^A)`.
 
@@ -24,6 +24,7 @@ import numpy as np
 
 from unveil.draws import DESIGNS, Plan
 from unveil.errors import UserError
+from unveil.likelihood.uncertainty import FEWEST_UNITS
 
 COMBINERS = {
     "ht": "every token of a draw weighs L / l times the draw's share; unbiased (default)",
@@ -97,6 +98,47 @@ def token_weights(
 def value(weights: Sequence[np.ndarray], log_p: Sequence[np.ndarray]) -> float:
     """`sum_k sum_i w_k[i] log p_k[i]`, nats; both aligned with the plan's positions."""
     return float(sum(np.dot(weight, tokens) for weight, tokens in zip(weights, log_p, strict=True)))
+
+
+def error_draws(plan: Plan, length: int, combiner: str, log_p: Sequence[np.ndarray]) -> np.ndarray | None:
+    """Per-draw values `[K]` whose spread is that of the combined value, for `standard_error`: only what the combiner
+    leaves of a draw is noise (linearisation; Saerndal, Swensson, Wretman, Model Assisted Survey Sampling, 1992, 5.5).
+
+    `hajek` leaves log p less the token's mean, `(x_k[i] - m_i) / (1 - w_k[i])`: the mean without this draw, as in a
+    jackknife. `crossfit_difference` leaves log p less the token's mean in the other half.
+
+    Args:
+        log_p: log p(y_i | rest) of each draw's scored tokens, nats (or differences), aligned with `plan.positions`.
+
+    Returns:
+        None where it is not known: fewer than 16 groups, of which the corrections are as noisy as what they correct, or
+        a token of which nothing is left because one draw alone (one half alone) covers it.
+    """
+    if combiner == "ht":
+        return np.array([w * x.sum() for w, x in zip(plan.weights / plan.shares, log_p)])
+    if plan.sizes_drawn < FEWEST_UNITS:
+        return None
+    if combiner == "hajek":
+        weights = token_weights(plan, length, combiner)
+        if coverage(plan, length).min() < 2:
+            return None
+        mean = np.bincount(
+            np.concatenate(plan.positions), weights=np.concatenate([w * x for w, x in zip(weights, log_p)])
+        )
+        left = [w / (1 - w) * (x - mean[hidden]) for w, x, hidden in zip(weights, log_p, plan.positions)]
+        return np.array([part.sum() for part in left]) / plan.shares
+    half_of_draw = plan.groups % 2
+    found = np.empty(len(plan.positions))
+    for half in (0, 1):
+        other = np.flatnonzero(half_of_draw != half)
+        places = np.concatenate([plan.positions[k] for k in other])
+        count = np.bincount(places, minlength=length)
+        if count.min() == 0:
+            return None
+        mean = np.bincount(places, weights=np.concatenate([log_p[k] for k in other]), minlength=length) / count
+        for k in np.flatnonzero(half_of_draw == half):
+            found[k] = plan.weights[k] / plan.shares[k] * (log_p[k] - mean[plan.positions[k]]).sum()
+    return found
 
 
 def uncovered(plan: Plan, length: int) -> int:

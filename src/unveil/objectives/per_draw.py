@@ -4,9 +4,13 @@ The mean over draws is unbiased for the surrogate, but a curved objective of the
 E l(z^) - l(z) = l''(z) Var(z^) / 2 to second order.
 
     plug-in               l(mean)                                        what every objective does by default
-    jackknife             K l(mean) - (K-1) mean_k l(mean without k)     removes the bias of order 1/K
+    jackknife             G l(mean) - (G-1) mean_g l(mean without g)     removes the bias of order 1/G
     expectation_outside   mean_k l(draw k)                               another objective: above l(z) if l is convex
     cross_fitted_weights  weight of a draw from the *other* draws        weight and gradient share no noise
+
+Jackknife and cross-fitting need groups of draws that are independent and alike: `draws_per_group` says how many
+draws share a mask size or a permutation. One draw of a mirrored pair tells of the other one, so that leaving it out, or
+weighing it by the other, would not do what is promised; strata are not alike, so that a part of them has another mean.
 """
 
 from collections.abc import Callable
@@ -16,9 +20,22 @@ import torch
 from torch import Tensor
 
 from unveil.errors import UserError
-from unveil.objectives.algebra import Algebra
+from unveil.objectives.algebra import Algebra, WeightedSum
 from unveil.objectives.interface import Feedback, Likelihoods, Objective, Reward, Shape, State, total_loss, weights
 from unveil.objectives.position_weights import PositionWeights
+
+
+def _of_groups(draws_per_group: int) -> Callable[[Tensor], Tensor]:
+    """`[D, ...]` to the means `[G, ...]` over consecutive draws that depend on one another."""
+    return lambda value: value.reshape(-1, draws_per_group, *value.shape[1:]).mean(dim=1)
+
+
+def _refuse_broken_groups(draws: int, draws_per_group: int, what: str, fewest: int = 2) -> None:
+    if draws % draws_per_group or draws // draws_per_group < fewest:
+        unit = "draws" if draws_per_group == 1 else f"groups of {draws_per_group} draws"
+        raise UserError(
+            f"--num_draws {draws}: {what} needs at least {fewest} {unit}; give {fewest * draws_per_group} or a multiple"
+        )
 
 
 def _on_draws(likelihoods: Likelihoods, combine: Callable[[Tensor], Tensor]) -> Likelihoods:
@@ -94,22 +111,32 @@ class ExpectationOutside(_PerDraw):
 
 @dataclass(frozen=True)
 class Jackknife(_PerDraw):
-    """`K objective(mean) - (K - 1) mean_k objective(mean without draw k)`.
+    """`G objective(mean) - (G - 1) mean_g objective(mean without group g)`; a group is one draw, unless draws depend on
+    one another.
 
     Its gradient weights are those of exactly this number; their variance is somewhat larger than the plug-in's, so it
     pays where beta times the standard error of the margin is above about 0.5.
     """
 
+    draws_per_group: int = 1
+
     def __call__(self, likelihoods: Likelihoods, feedback: Feedback) -> Tensor:
-        draws = likelihoods.policy.shape[0]
-        if draws < 2:
-            raise UserError(f"--num_draws {draws}: the jackknife leaves one draw out and needs at least 2")
+        _refuse_broken_groups(likelihoods.policy.shape[0], self.draws_per_group, "the jackknife")
+        likelihoods = _on_draws(likelihoods, _of_groups(self.draws_per_group))
+        groups = likelihoods.policy.shape[0]
         whole = self.objective(likelihoods.mean_over_draws(), feedback)
         without = [
-            self.objective(_on_draws(likelihoods, lambda v, k=k: (v.sum(dim=0) - v[k]) / (draws - 1)), feedback)
-            for k in range(draws)
+            self.objective(_on_draws(likelihoods, lambda v, g=g: (v.sum(dim=0) - v[g]) / (groups - 1)), feedback)
+            for g in range(groups)
         ]
-        return draws * whole - (draws - 1) * torch.stack(without).mean(dim=0)
+        return groups * whole - (groups - 1) * torch.stack(without).mean(dim=0)
+
+
+def jackknives_of(objective: Objective) -> list[Jackknife]:
+    """Every jackknife inside an objective."""
+    if isinstance(objective, WeightedSum):
+        return [found for _, term in objective.terms for found in jackknives_of(term)]
+    return [objective] if isinstance(objective, Jackknife) else []
 
 
 def expectation_outside(objective: Objective) -> ExpectationOutside:
@@ -122,41 +149,44 @@ def expectation_outside(objective: Objective) -> ExpectationOutside:
     return ExpectationOutside(objective)
 
 
-def jackknife(objective: Objective) -> Jackknife:
-    """Remove the bias of order 1/K of the plug-in loss, for any objective; exact for squared links.
+def jackknife(objective: Objective, draws_per_group: int = 1) -> Jackknife:
+    """Remove the bias of order 1/G of the plug-in loss, for any objective; exact for squared links.
 
-    `policy` and `reference` need a leading axis of draws `[D, ..., K]`, D >= 2, of equal shares. Objectives whose batch
-    statistics are detached (KTO's baseline) are corrected as if the statistic were part of the loss.
+    `policy` and `reference` need a leading axis of draws `[D, ..., K]` of equal shares: at least two groups of
+    `draws_per_group` consecutive draws, independent and alike. Strata are not: leaving one out leaves a hole, and the
+    result is off by more than what it corrects. Objectives whose batch statistics are detached (KTO's baseline) are
+    corrected as if the statistic were part of the loss.
     """
-    return Jackknife(objective)
+    return Jackknife(objective, draws_per_group)
 
 
 def cross_fitted_weights(
-    objective: Objective, likelihoods: Likelihoods, feedback: Feedback, folds: int = 2
+    objective: Objective, likelihoods: Likelihoods, feedback: Feedback, folds: int = 2, draws_per_group: int = 1
 ) -> tuple[Tensor, Tensor]:
     """Weights of draws that are independent of the draws they weigh.
 
-    Draw k belongs to fold k mod `folds`; its weight is that of the objective at the mean of the draws outside of its
-    fold, over the number of draws. In the plug-in gradient weight and gradient share their noise, which biases it by
-    their covariance (6 to 12 % where the loss saturates); here they do not, at the price of weights from fewer draws.
+    Group g of draws belongs to fold g mod `folds`; the weight of its draws is that of the objective at the mean of the
+    draws outside of its fold, over the number of draws. In the plug-in gradient weight and gradient share their noise,
+    which biases it by their covariance (6 to 12 % where the loss saturates); here they do not, at the price of weights
+    from fewer draws.
 
     Args:
         objective: one of the mean over draws, not `per_draw`.
         likelihoods: `policy` and `reference` with a leading axis of draws `[D, ..., K]`.
-        folds: from 2 to D; D leaves one draw out at a time.
+        folds: from 2 to the number of groups, which leaves one out at a time.
+        draws_per_group: consecutive draws that depend on one another stay in one fold.
 
     Returns:
         the plug-in mean loss (scalar) and the weights `[D, ..., K]`.
 
     Raises:
-        UserError: fewer draws than folds.
+        UserError: fewer groups of draws than folds.
     """
     draws = likelihoods.policy.shape[0]
     if objective.per_draw:
         raise UserError("--objective: cross-fitted weights are for objectives of the mean over draws; drop the other")
-    if not 2 <= folds <= draws:
-        raise UserError(f"--num_draws {draws}: cross-fitting with {folds} folds needs at least {max(folds, 2)} draws")
-    fold = torch.arange(draws, device=likelihoods.policy.device) % folds
+    _refuse_broken_groups(draws, draws_per_group, f"cross-fitting with {folds} folds", max(folds, 2))
+    fold = torch.arange(draws, device=likelihoods.policy.device) // draws_per_group % folds
     gradient = torch.empty_like(likelihoods.policy)
     for number in range(folds):
         outside = fold != number

@@ -37,12 +37,14 @@ class PreferenceConfig(DrawConfig):
         default="none",
         metadata={
             "help": "Noise of the surrogates in a curved loss: none, jackknife (removes the bias of order 1/draws) or "
-            "cross_fit (weights of a draw from the other draws)."
+            "cross_fit (weights of a draw from the other draws); both with --draw_design iid or mirrored."
         },
     )
     negative_surrogate: str = field(
         default="elbo",
-        metadata={"help": "For answers pushed down: elbo, eubo (SPG's upper bound), mix or holder."},
+        metadata={
+            "help": "For answers pushed down: elbo, eubo (SPG's), mix or holder. Estimates of these are no bounds."
+        },
     )
     eubo_power: float = field(default=1.5, metadata={"help": "Power b of eubo and mix (SPG: 1.5)."})
     num_draws_weight: int | None = field(
@@ -115,6 +117,8 @@ class PreferenceConfig(DrawConfig):
         for name, choices in (("debias", DEBIAS), ("negative_surrogate", NEGATIVE_SURROGATES)):
             if getattr(self, name) not in choices:
                 raise UserError(f"--{name} {getattr(self, name)}: unknown; choose one of {', '.join(choices)}")
+        if self.debias != "none":
+            self.refuse_dependent_draws(f"--debias {self.debias}")
         check_count(self, "num_draws_weight")
         if self.replay_weight or self.replay_num_draws < 1:
             check_count(self, "replay_num_draws")

@@ -133,6 +133,30 @@ class DrawConfig(TrainingArguments):
         """Seed of the draw plans."""
         return self.seed if self.draw_seed is None else self.draw_seed
 
+    @property
+    def draws_per_group(self) -> int:
+        """Draws that depend on one another: those of one mask size, or of a pair."""
+        return max(1, DESIGNS[self.draw_design].draws_per_unit) * self.masks_per_size
+
+    def refuse_dependent_draws(self, what: str) -> None:
+        """What leaves draws out, or weighs them by others, needs groups that are independent and alike.
+
+        Raises:
+            UserError: strata, draws of unequal shares, or fewer than two whole groups.
+        """
+        design = DESIGNS[self.draw_design]
+        if design.units != "independent" or design.random_shares:
+            raise UserError(
+                f"{what}: needs draws that are independent and alike, which those of --draw_design {self.draw_design} "
+                "are not; give --draw_design iid or mirrored"
+            )
+        group = self.draws_per_group
+        for flag in ("num_draws", "eval_num_draws"):
+            count = getattr(self, flag)
+            if count is not None and (count % group or count < 2 * group):
+                unit = "draws" if group == 1 else f"groups of {group} draws (--draw_design, --masks_per_size)"
+                raise UserError(f"--{flag} {count}: {what} needs two or more {unit}; give {2 * group} or a multiple")
+
     def plan_of(self, example_id: int, epoch: int, length: int, num_draws: int, size_id: int | None = None) -> Plan:
         """Draw plan of an answer in an epoch: a function of integers alone."""
         return plan(

@@ -15,6 +15,7 @@ from unveil.data import shape_of
 from unveil.data.candidates import PER_CANDIDATE
 from unveil.errors import UserError, warn_user
 from unveil.objectives import Feedback, Likelihoods, Objective, weights
+from unveil.objectives.per_draw import jackknives_of
 
 _PAIR_SCORES = {"score_chosen", "score_rejected"}
 _OPTIONAL = (*PER_CANDIDATE, *_PAIR_SCORES, "margin", "gap")
@@ -172,7 +173,8 @@ def _feedback(rows: dict[str, list], places: np.ndarray, width: int) -> Feedback
 def _some_likelihoods(objective: Objective, feedback: Feedback) -> Likelihoods:
     """A policy a little away from its reference, the same for all data."""
     generator = torch.Generator().manual_seed(0)
-    shape = (2, *feedback.relevance.shape) if objective.per_draw else feedback.relevance.shape
+    draws = 2 * max((found.draws_per_group for found in jackknives_of(objective)), default=1)
+    shape = (draws, *feedback.relevance.shape) if objective.per_draw else feedback.relevance.shape
     margins = torch.rand(shape, generator=generator, dtype=torch.float64) - 0.5
     reference = torch.full_like(margins, -2 * _LENGTH)
     return Likelihoods(

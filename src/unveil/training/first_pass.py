@@ -1,5 +1,6 @@
 """Pass 1 of one device batch: surrogates of every answer under policy and reference, with their standard errors."""
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -8,8 +9,10 @@ import torch
 
 from unveil.draws import Plan
 from unveil.errors import UserError
-from unveil.likelihood import Combined, Response, combine, eubo, holder, mixture, standard_error
+from unveil.likelihood import Combined, Response, Surrogates, combine, eubo, holder, mixture, standard_error
+from unveil.likelihood.combiners import error_draws
 from unveil.objectives import Objective
+from unveil.objectives.per_draw import jackknives_of
 from unveil.training.config import PreferenceConfig
 from unveil.training.micro_batch import MicroBatch
 from unveil.training.other_prompts import moved, needs_mismatched
@@ -22,16 +25,18 @@ if TYPE_CHECKING:
 
 
 def refuse_unequal_shares(objective: Objective, args: PreferenceConfig) -> None:
-    """What works draw by draw needs draws that stand for the surrogate with equal shares.
+    """What works draw by draw needs draws of equal shares; a jackknife, independent ones.
 
     Raises:
-        UserError: the design's draws have other shares, or there is only one draw.
+        UserError: the design's draws have other shares or depend on one another, or there is only one draw.
     """
-    if not objective.per_draw and args.debias != "cross_fit":
+    if objective.per_draw and args.debias == "cross_fit":
+        raise UserError(
+            f"--debias cross_fit: --objective {args.objective} works draw by draw itself; leave out --debias"
+        )
+    if not objective.per_draw:
         return
-    what = "--debias cross_fit" if args.debias == "cross_fit" else f"--objective {args.objective}"
-    if args.debias == "jackknife":
-        what = "--debias jackknife"
+    what = "--debias jackknife" if args.debias == "jackknife" else f"--objective {args.objective}"
     if args.draw_design not in ("iid", "stratified", "systematic", "mirrored", "mirrored_stratified"):
         raise UserError(
             f"{what}: looks at single draws, and those of --draw_design {args.draw_design} stand for unequal shares; "
@@ -39,8 +44,14 @@ def refuse_unequal_shares(objective: Objective, args: PreferenceConfig) -> None:
         )
     if args.num_draws < 2:
         raise UserError(f"{what}: needs at least 2 draws; raise --num_draws")
-    if objective.per_draw and args.debias == "cross_fit":
-        raise UserError(f"{what}: --objective {args.objective} works draw by draw itself; leave out --debias")
+    for found in jackknives_of(objective):
+        args.refuse_dependent_draws(what)
+        if found.draws_per_group != args.draws_per_group:
+            raise UserError(
+                f"{what}: its jackknife leaves out {found.draws_per_group} draws at a time, and {args.draws_per_group} "
+                f"depend on one another (--draw_design {args.draw_design}, --masks_per_size {args.masks_per_size}); "
+                f"give jackknife(..., draws_per_group={args.draws_per_group})"
+            )
 
 
 def refuse_what_only_linear_surrogates_have(
@@ -77,7 +88,7 @@ class FirstPass:
         reference_sums = policy_sums if reference_log_p is None else row_sums_of(batch, reference_log_p)
         policy, reference = combine(policy_sums, batch.plans), combine(reference_sums, batch.plans)
         batch.seen = policy.values.clone()
-        errors = [standard_error(p - r, plan) for p, r, plan in zip(policy.per_draw, reference.per_draw, batch.plans)]
+        errors = self._errors(policy_log_p, reference_log_p, policy, reference)
         values, others = policy.values.tolist(), reference.values.tolist()
         if args.negative_surrogate != "elbo":
             self._replace_pushed_down(values, policy_log_p, others, reference_log_p)
@@ -93,7 +104,7 @@ class FirstPass:
                 length=batch.lengths[i],
                 policy=values[i],
                 reference=others[i],
-                margin_error=float(errors[i]),
+                margin_error=errors[i],
                 rank=answers[i]["rank"],
                 score=answers[i]["score"],
                 policy_draws=tuple(policy.per_draw[i].tolist()) if by_draw else (),
@@ -104,6 +115,31 @@ class FirstPass:
             )
             for i, (response, group) in enumerate(zip(batch.responses, batch.groups))
         ]
+
+    def _errors(
+        self,
+        policy_log_p: Sequence[torch.Tensor],
+        reference_log_p: Sequence[torch.Tensor] | None,
+        policy: Surrogates,
+        reference: Surrogates,
+    ) -> list[float]:
+        """Standard errors of the margins, nats; infinite where the draws do not tell."""
+        batch, combiner = self.batch, self.args.combiner
+        if combiner == "ht":
+            draws = [p - r for p, r in zip(policy.per_draw, reference.per_draw)]
+            return [float(standard_error(d, plan)) for d, plan in zip(draws, batch.plans)]
+        if reference_log_p is None:
+            return [0.0] * len(batch.plans)
+        mine, theirs = _by_answer(batch, policy_log_p), _by_answer(batch, reference_log_p)
+        found = []
+        for i, (plan, response) in enumerate(zip(batch.plans, batch.responses)):
+            margins = [a - b for a, b in zip(mine[i], theirs[i])]
+            by_place = batch.position_weights[i] if batch.position_weights else None
+            if by_place is not None:
+                margins = [m * np.asarray(by_place)[hidden] for m, hidden in zip(margins, plan.positions)]
+            draws = error_draws(plan, response.length, combiner, margins)
+            found.append(math.inf if draws is None else float(standard_error(torch.from_numpy(draws), plan)))
+        return found
 
     def _count(self, batch: MicroBatch) -> None:
         """Every row went through the policy, and through the reference where that is a network."""

@@ -45,6 +45,8 @@ class MicroBatch:
     """The rows of pass 1 where it draws more often than the gradient."""
     idle: list[PackedRows] = field(default_factory=list)
     """Parts that count for nothing: other ranks have more, and a sharded network is run by all ranks together."""
+    position_weights: list[Any] | None = None
+    """Weights of the scored tokens of each answer (None: all 1); `token_weights` holds them already."""
 
     @property
     def num_rows(self) -> int:

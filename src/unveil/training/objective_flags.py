@@ -46,7 +46,7 @@ def objective_of(args: PreferenceConfig) -> Objective:
     objective = recipe.make(**given)
     if args.sft_weight and "sft_weight" not in parameters:
         objective = objective + args.sft_weight * sft()
-    return jackknife(objective) if args.debias == "jackknife" else objective
+    return jackknife(objective, args.draws_per_group) if args.debias == "jackknife" else objective
 
 
 def parse_arguments(

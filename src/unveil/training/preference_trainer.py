@@ -248,8 +248,12 @@ class PreferenceTrainer(SurrogateTrainer):
         likelihoods = batch.likelihoods(self.reference is not None, self._by_draw)
         whole = batch.likelihoods(self.reference is not None, self.objective.per_draw)
         objective = self.objective_state.updated(self.objective, whole, batch.feedback())
-        weigh = cross_fitted_weights if self.args.debias == "cross_fit" else weights
-        loss, slopes = weigh(objective, likelihoods, batch.feedback())
+        if self.args.debias == "cross_fit":
+            loss, slopes = cross_fitted_weights(
+                objective, likelihoods, batch.feedback(), draws_per_group=self.args.draws_per_group
+            )
+        else:
+            loss, slopes = weights(objective, likelihoods, batch.feedback())
         return loss.item(), batch.per_answer(slopes)
 
     def _scored(self, batch: MicroBatch, epoch: int, number: int = 0) -> list[Scored]:

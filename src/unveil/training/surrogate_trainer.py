@@ -163,7 +163,9 @@ class SurrogateTrainer(SharedTrainer):
         packed = self._packed(draws)
         weights = by_place if any(w is not None for w in by_place) else None
         tokens = token_weights_of(plans, responses, self.args.combiner, weights)
-        return MicroBatch(list(rows), responses, groups, plans, draws, packed, lengths, tokens)
+        return MicroBatch(
+            list(rows), responses, groups, plans, draws, packed, lengths, tokens, position_weights=weights
+        )
 
     def _packed(self, draws: Sequence[Row]) -> list[PackedRows]:
         if self.args.pack_by_answer:
