@@ -10,6 +10,7 @@ from unveil.errors import UserError
 from unveil.likelihood import COMBINERS, check_combiner
 from unveil.training.argument_checks import check_parts, check_values
 from unveil.training.draw_checks import check_count, masks_per_size
+from unveil.training.launch_checks import check_launch, check_sharing
 
 _OTHERS = [name for name in DESIGNS if name not in ("quadratic_tiling", "iid", "all_subsets")]
 
@@ -108,7 +109,8 @@ class DrawConfig(TrainingArguments):
         check_design(self.draw_design, self.num_draws, self.masks_per_size, self.strata_exponent, self.size_exponent)
         check_combiner(self.combiner, self.draw_design, self.num_draws, self.masks_per_size)
         check_count(self, "eval_num_draws")
-        self._check_sharing()
+        check_sharing(self)
+        check_launch(self)
         if self.draws not in ("fresh", "fixed"):
             raise UserError(f"--draws {self.draws}: must be fresh or fixed")
         if self.tokens_per_batch < 1:
@@ -117,16 +119,6 @@ class DrawConfig(TrainingArguments):
             raise UserError(f"--row_budget {self.row_budget}: must be above 0 and at most 1")
         if self.kept_tokens is not None and self.kept_tokens < 0:
             raise UserError(f"--kept_tokens {self.kept_tokens}: must not be negative; 0 keeps no graph")
-
-    def _check_sharing(self) -> None:
-        """Rows are shared out in one way (`unveil.training.shared_batches`)."""
-        given = self.accelerator_config
-        for name in ("split_batches", "dispatch_batches"):
-            if getattr(given, name, None):
-                raise UserError(
-                    f"--accelerator_config {name}: cuts padded batches, and here every process takes its share of the "
-                    "rows by itself; leave it out"
-                )
 
     @property
     def plan_seed(self) -> int:
