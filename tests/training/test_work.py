@@ -5,6 +5,8 @@ import json
 import pytest
 import torch
 from one_pass import make_groups
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
 
 from unveil.training import SFTConfig, SFTTrainer, add_adapters, checkpoint_to_resume
 
@@ -62,6 +64,41 @@ def test_the_batch_split_and_evaluation_change_nothing(trainer_of, small):
         )
     ]
     assert counts[1:] == counts[:1] * 3
+
+
+@pytest.mark.parametrize(
+    ("adapted", "more"),
+    [
+        (False, {}),
+        (True, {}),
+        (True, {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 2}),
+        (False, {"objective": "kto", "replay_weight": 0.5, "replay_batch_size": 5, "num_draws_weight": 5}),
+        (False, {"objective": "simpo", "kept_tokens": 10**6, "eval_strategy": "no"}),
+    ],
+)
+def test_total_flops_are_those_that_torch_counts(trainer_of, tiny_llada, rows, adapted, more):
+    """Pass 1, reference, pass 2 and replay; under LoRA no gradient of frozen weights."""
+    model = tiny_llada(vocab_size=24, dtype=torch.float64, **SMALL)
+    model = add_adapters(model, r=2, alpha=4) if adapted else model
+    thumbs = "replay_weight" in more
+    trainer = trainer_of(
+        rows(8, longest=30) if thumbs else make_groups(8, longest=30), model,
+        replay_rows=rows(6, labels=False) if thumbs else None, **{**ARGUMENTS, **more},
+    )  # fmt: skip
+    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
+        trainer.train()
+    assert trainer.state.total_flos == pytest.approx(counter.get_total_flops(), rel=0.03)
+
+
+def test_evaluation_adds_no_flops_to_those_of_the_run(trainer_of, small):
+    found = []
+    for evaluated in ("no", "steps"):
+        trainer = trainer_of(
+            make_groups(8), small(), eval_rows=make_groups(3), eval_strategy=evaluated, eval_steps=1, **ARGUMENTS
+        )
+        trainer.train()
+        found.append(trainer.state.total_flos)
+    assert found[0] == found[1] > 0
 
 
 @pytest.mark.parametrize("stop_after", [2, 3, 5])

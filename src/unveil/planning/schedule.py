@@ -13,7 +13,6 @@ import numpy as np
 from unveil.likelihood import split_by_tokens
 from unveil.planning.answers import Answers, Rows, work_of
 from unveil.planning.flops import Work
-from unveil.training.shared_batches import device_steps
 
 MOST_STEPS = 50
 """Steps that are played through."""
@@ -56,6 +55,24 @@ class Schedule:
     """Work whose forward pass is repeated, as shares of all work."""
     balance: float
     """Tokens of the busiest device over the mean of the devices, averaged over steps."""
+
+
+def device_steps(
+    rows: int, size: int, accumulation: int = 1, drop_last: bool = False, lone_row_joins: bool = False
+) -> int:
+    """Count the device steps of an epoch, the same on every process.
+
+    Args:
+        rows: training rows.
+        size: rows of a device step, over all processes.
+        accumulation: device steps in an optimizer step.
+        drop_last: leave out a last device step that is not full.
+        lone_row_joins: a last optimizer step of one row is no step of its own; its row joins the one before.
+    """
+    steps = rows // size if drop_last else math.ceil(rows / size)
+    used = min(rows, steps * size)
+    lone = used % (size * accumulation) == 1
+    return steps - 1 if lone_row_joins and lone and steps > 1 else steps
 
 
 def steps_of(rows: int, epochs: float, max_steps: int, batching: Batching) -> tuple[int, float]:

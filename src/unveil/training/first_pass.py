@@ -14,6 +14,7 @@ from unveil.likelihood.combiners import error_draws
 from unveil.objectives import Objective
 from unveil.objectives.per_draw import jackknives_of
 from unveil.training.config import PreferenceConfig
+from unveil.training.flop_count import work_of_parts
 from unveil.training.micro_batch import MicroBatch
 from unveil.training.other_prompts import moved, needs_mismatched
 from unveil.training.reference import in_row_order, row_sums_of
@@ -143,8 +144,12 @@ class FirstPass:
 
     def _count(self, batch: MicroBatch) -> None:
         """Every row went through the policy, and through the reference where that is a network."""
-        networks = 1 if self.reference is None or not self.reference.live else 2
-        self.trainer.count(forwards=networks * batch.num_rows)
+        work = work_of_parts(batch.packed)
+        networks = [self.trainer.flop_count]
+        if self.reference is not None and self.reference.live:
+            networks.append(self.trainer.reference_flop_count)
+        flops = sum(network.forward(work) for network in networks)
+        self.trainer.count(forwards=len(networks) * batch.num_rows, flops=flops)
 
     def _answers(self) -> list[dict[str, Any]]:
         """Feedback on each answer, in the order of the answers."""

@@ -9,7 +9,6 @@ from accelerate.utils import gather_object
 from torch import nn
 
 from unveil.errors import UserError
-from unveil.training.micro_batch import MicroBatch
 from unveil.training.resuming import ResumedRuns
 from unveil.training.sessions import Sessions
 from unveil.training.work import ForwardCount, Work
@@ -21,7 +20,6 @@ class LoggedTrainer(ResumedRuns):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._logged: dict[str, tuple[float, float]] = {}  # name -> weighted sum, weight
         self._work = self._work_before_step = Work()  # since it was last settled, on this rank
-        self._flops_pending = 0.0
         super().__init__(*args, **kwargs)
         self.sessions = Sessions(self)
         self.add_callback(ForwardCount())
@@ -39,8 +37,12 @@ class LoggedTrainer(ResumedRuns):
         """Remember metrics of one optimizer step, or of this rank's part of it; their weighted mean over steps and
         ranks is logged with the next loss."""
         for name, value in values.items():
-            total, whole = self._logged.get(name, (0.0, 0.0))
-            self._logged[name] = total + weight * value, whole + weight
+            self.record_sum(name, weight * value, weight)
+
+    def record_sum(self, name: str, total: float, weight: float) -> None:
+        """Remember a weighted sum of a metric, and its weight."""
+        before, whole = self._logged.get(name, (0.0, 0.0))
+        self._logged[name] = before + total, whole + weight
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         if "loss" in logs:
@@ -67,12 +69,12 @@ class LoggedTrainer(ResumedRuns):
         for work in self.gathered([self._work]):
             self.state.num_input_tokens_seen += work.tokens
             count.total += work.forwards
-        self._work = Work()
+        self._work = Work(flops=self._work.flops)
         return Work(int(self.state.num_input_tokens_seen), count.total)
 
-    def count(self, tokens: int = 0, forwards: int = 0) -> None:
+    def count(self, tokens: int = 0, forwards: int = 0, flops: float = 0.0) -> None:
         """Remember work of training on this rank."""
-        self._work = self._work.plus(tokens, forwards)
+        self._work = self._work.plus(tokens, forwards, flops)
 
     def begin_step(self) -> None:
         """What is counted from here on belongs to the next optimizer step."""
@@ -156,11 +158,6 @@ class LoggedTrainer(ResumedRuns):
         raise NotImplementedError
 
     def floating_point_ops(self, inputs: Any) -> float:
-        """FLOPs counted since the last call: 2 per parameter and token forward, 4 backward."""
-        flops, self._flops_pending = self._flops_pending, 0.0
+        """FLOPs of training on this rank since the last call: pass 1, reference, pass 2, replay."""
+        flops, self._work = self._work.flops, self._work._replace(flops=0.0)
         return flops
-
-    def count_work(self, batch: MicroBatch) -> None:
-        tokens = sum(part.num_tokens for part in batch.packed)
-        self.count(tokens=tokens)
-        self._flops_pending += 6.0 * tokens * sum(p.numel() for p in self.policy.parameters())

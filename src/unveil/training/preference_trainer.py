@@ -22,6 +22,7 @@ from unveil.training.first_pass import (
     refuse_unequal_shares,
     refuse_what_only_linear_surrogates_have,
 )
+from unveil.training.flop_count import FlopCount
 from unveil.training.health import Health, remedies_of_falling
 from unveil.training.micro_batch import MicroBatch
 from unveil.training.objective_flags import objective_of
@@ -113,6 +114,8 @@ class PreferenceTrainer(SurrogateTrainer):
         self.reference: Reference | None = None
         if self.objective.needs_reference:
             self.reference = self._make_reference(model, ref_model) if reference is None else reference
+        # Another network has its size; adapters switched off cost nothing.
+        self.reference_flop_count = FlopCount(model if ref_model is None else ref_model, ref_model is not None)
         self.add_callback(ObjectiveState(list(self.objective.initial_state())))
         self.sync = ReferenceSync(self, stages) if args.sync_ref_model or stages else None
         if self.sync is not None:

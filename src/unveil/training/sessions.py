@@ -74,7 +74,7 @@ class Sessions(TrainerCallback):
         parts = [found["metrics"][rank]] if same else found["metrics"] if rank == 0 else []
         for part in parts:
             for name, values in part.items():
-                trainer._logged[name] += values
+                trainer.record_sum(name, *values)
 
     def complete(self, logs: dict[str, Any], steps: int) -> None:
         """Make the closing log one of all sessions: transformers counts this one alone."""

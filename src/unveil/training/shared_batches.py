@@ -12,6 +12,7 @@ from typing import Any
 from accelerate.data_loader import prepare_data_loader
 from torch.utils.data import BatchSampler, DataLoader, Sampler
 
+from unveil.planning.schedule import device_steps
 from unveil.training.draw_config import DrawConfig
 
 
@@ -22,24 +23,6 @@ class RowList(list):
 def collate(rows: list[dict[str, Any]]) -> RowList:
     """Keep the rows as a list."""
     return RowList(rows)
-
-
-def device_steps(
-    rows: int, size: int, accumulation: int = 1, drop_last: bool = False, lone_row_joins: bool = False
-) -> int:
-    """Count the device steps of an epoch, the same on every process.
-
-    Args:
-        rows: training rows.
-        size: rows of a device step, over all processes.
-        accumulation: device steps in an optimizer step.
-        drop_last: leave out a last device step that is not full.
-        lone_row_joins: a last optimizer step of one row is no step of its own; its row joins the one before.
-    """
-    steps = rows // size if drop_last else math.ceil(rows / size)
-    used = min(rows, steps * size)
-    lone = used % (size * accumulation) == 1
-    return steps - 1 if lone_row_joins and lone and steps > 1 else steps
 
 
 def device_steps_of(rows: int, args: DrawConfig, lone_row_joins: bool = False) -> int:

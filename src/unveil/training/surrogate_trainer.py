@@ -33,6 +33,7 @@ from unveil.models import Denoiser
 from unveil.objectives import PositionWeights
 from unveil.training.divergence import GradientGuard, bad_rows, diverged, weights_are_finite
 from unveil.training.draw_config import DrawConfig
+from unveil.training.flop_count import FlopCount, work_of_parts
 from unveil.training.memory import told_when_out_of_memory, warn_of_rows_beyond
 from unveil.training.metrics_file import MetricsFile
 from unveil.training.micro_batch import MicroBatch, position_weights_of, responses_of, token_weights_of
@@ -73,6 +74,7 @@ class SurrogateTrainer(SharedTrainer):
         super().__init__(model=model, args=args, data_collator=collator, **kwargs)
         self.policy = model
         self.denoiser = Denoiser(model)
+        self.flop_count = FlopCount(model)
         self._tokens_to_keep = 0
         self._told_of_long_rows = False
         self.add_callback(MetricsFile())
@@ -223,7 +225,6 @@ class SurrogateTrainer(SharedTrainer):
             if number is not None:
                 packed = inputs.packed[number]
                 sums[packed.order] = inputs.row_sums(packed, log_p_N.double()).cpu()
-        self.count_work(inputs)
         self.after_second_pass(inputs, sums)
         return torch.tensor(inputs.loss, device=self.args.device)
 
@@ -233,11 +234,14 @@ class SurrogateTrainer(SharedTrainer):
         packed = batch.packed[number]
         # Gradients of the ranks are averaged, so the sum over ranks needs the world size.
         coefficients_N = self.args.world_size * batch.coefficients(packed)
-        kept = batch.kept.pop(number, None)
+        kept, work = batch.kept.pop(number, None), work_of_parts([packed])
         if kept is not None:
+            self.count(tokens=packed.num_tokens, flops=self.flop_count.backward(work))
             return (coefficients_N.to(kept) * kept).sum(), kept.detach()
-        self.count(forwards=len(packed.order))
-        with self.denoiser.checkpointed(packed.num_tokens > self.args.tokens_per_batch):
+        above = packed.num_tokens > self.args.tokens_per_batch
+        backward = self.flop_count.backward(work, checkpointed=above or self.args.gradient_checkpointing)
+        self.count(packed.num_tokens, len(packed.order), self.flop_count.forward(work) + backward)
+        with self.denoiser.checkpointed(above):
             return weighted_log_probs(self.denoiser, packed, coefficients_N)
 
     def _idle_sum(self, batch: MicroBatch) -> tuple[torch.Tensor, torch.Tensor]:

@@ -7,14 +7,16 @@ from transformers.trainer_callback import ExportableState
 
 
 class Work(NamedTuple):
-    """tokens: of the rows that were back-propagated. forwards: rows (an answer under one draw) through a network."""
+    """tokens: of the rows that were back-propagated. forwards: rows (an answer under one draw) through a network.
+    flops: floating-point operations of all passes, as far as transformers has not asked for them."""
 
     tokens: int = 0
     forwards: int = 0
+    flops: float = 0.0
 
-    def plus(self, tokens: int = 0, forwards: int = 0) -> "Work":
+    def plus(self, tokens: int = 0, forwards: int = 0, flops: float = 0.0) -> "Work":
         """More of it."""
-        return Work(self.tokens + tokens, self.forwards + forwards)
+        return Work(self.tokens + tokens, self.forwards + forwards, self.flops + flops)
 
 
 class ForwardCount(TrainerCallback, ExportableState):
