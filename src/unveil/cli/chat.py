@@ -47,6 +47,7 @@ def main(argv: Sequence[str]) -> int:
         raise UserError(f"--num_samples {settings.num_samples}: a turn has one answer; leave the flag out")
     settings.check()
     denoiser, tokenizer = load_for_use(model_args, str(model_args.model_name_or_path))
+    settings = settings.ending(str(model_args.model_name_or_path), tokenizer)
     (config,) = settings.configs(denoiser.max_length)
     conversation = Conversation(denoiser, tokenizer, settings, config, chat.system)
     typed = sys.stdin is not None and sys.stdin.isatty()

@@ -93,6 +93,8 @@ def main(argv: Sequence[str]) -> None:
     columns_of = columns_for(judges, data, rows)
     names = {"A": str(models.model_name_or_path), "B": str(models.against)}
     loaded = {side: load_for_use(models, name) for side, name in names.items()}
+    for side, name in names.items():
+        settings = settings.ending(name, loaded[side][1])
     configs = settings.configs(shortest(denoiser for denoiser, _ in loaded.values()))
     named = {flag: getattr(models, flag) for flag in MODEL_FLAGS} | {flag: getattr(data, flag) for flag in DATA_FLAGS}
     asked, answers = sample_all(rows, source, data, settings, configs, loaded, folder, named)

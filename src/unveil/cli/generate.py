@@ -65,6 +65,7 @@ def main(argv: Sequence[str]) -> None:
     refuse_to_lose_inputs([data.trajectories], "--trajectories", argv, model_args, data)
     rows, source = read_prompts(data, data.prompt, settings.chat)
     denoiser, tokenizer = load_for_use(model_args, str(model_args.model_name_or_path))
+    settings = settings.ending(str(model_args.model_name_or_path), tokenizer)
     configs = settings.configs(denoiser.max_length)
     ids_by_row = prompt_ids(rows, source, data, denoiser, tokenizer, configs[0].gen_length)
     prompts: dict[int, Any] = {row["row"]: row for row in rows}  # type: ignore[index, call-overload]

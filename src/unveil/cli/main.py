@@ -16,6 +16,7 @@ from unveil.terminal import one_line, printable
 COMMANDS = {
     "demo": "align the shipped model from human ratings of film reviews: the whole path in minutes on a CPU",
     "train": "align a model from thumbs up/down, pairs or lists (ELBO-KTO, VRPO, ...)",
+    "inspect": "is it sound? `inspect data FILE` lists all faults of a file at once",
     "objectives": "the preference objectives, their data, arguments and papers",
     "plan": "what a training run will cost: tokens, FLOP, memory, hours, without loading weights",
     "sft": "masked-diffusion fine-tuning, or training from scratch",

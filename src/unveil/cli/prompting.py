@@ -1,7 +1,9 @@
 """From prompts to answers, for `unveil generate` and `unveil compare`."""
 
+import json
 import sys
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import pyarrow as pa
@@ -11,6 +13,7 @@ from transformers import PreTrainedTokenizerBase
 from unveil.cli.options import HeldOutArguments
 from unveil.data import prompt_rows, tokenize_prompts
 from unveil.data.columns import EXAMPLE_ID, example_ids
+from unveil.data.end_of_answer import CHOICES, end_of_turn_id
 from unveil.errors import UserError
 from unveil.generation import GenerationConfig, Observer, Samples, sample
 from unveil.generation.checks import room_for_prompts
@@ -61,6 +64,13 @@ class GenerationArguments:
     stop_tokens: list[str] | None = field(
         default=None, metadata={"help": "Tokens that end an answer too, such as '<|eot_id|>'."}
     )
+    end_of_answer: str | None = field(
+        default=None,
+        metadata={
+            "help": "end_of_turn: an answer ends at the chat template's end of a turn too; unset: if the model was "
+            "trained so (run.json beside it)."
+        },
+    )
     num_samples: int = field(default=1, metadata={"help": "Answers per prompt, with seeds --seed, --seed + 1, ..."})
     seed: int = field(default=0, metadata={"help": "With the row of a prompt it fixes all randomness of its answer."})
     tokens_per_batch: int = field(default=4096, metadata={"help": "Tokens in one forward pass; changes no result."})
@@ -73,6 +83,16 @@ class GenerationArguments:
             UserError: settings that do not fit together, or samples that would be equal.
         """
         (self if self.gen_length is not None else replace(self, steps=None, block_length=None)).configs()
+
+    def ending(self, name: str, tokenizer: PreTrainedTokenizerBase) -> "GenerationArguments":
+        """The settings with the end of a turn among the stop tokens, if the flag or the training of `name` says so."""
+        rule = self.end_of_answer or trained_rule(name)
+        if rule is not None and rule not in CHOICES:
+            raise UserError(f"--end_of_answer {rule}: unknown rule; use one of {', '.join(CHOICES)}")
+        if rule != "end_of_turn":
+            return self
+        token = str(tokenizer.convert_ids_to_tokens(end_of_turn_id(tokenizer)))
+        return replace(self, stop_tokens=list(dict.fromkeys([*(self.stop_tokens or []), token])))
 
     def configs(self, longest: int | None = None) -> list[GenerationConfig]:
         """One configuration per sample.
@@ -128,6 +148,15 @@ class GenerationArguments:
                 f"{flag}: with --temperature 0 and --remasking {self.remasking} every seed gives the same answer; "
                 "raise --temperature or give --remasking random"
             )
+
+
+def trained_rule(name: str) -> str | None:
+    """`--end_of_answer` of the run that made a model, where its record is in the folder."""
+    try:
+        arguments = json.loads((Path(name) / "run.json").read_text(encoding="utf-8"))["arguments"]
+        return str(arguments["end_of_answer"]) if "end_of_answer" in arguments else None
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):  # no record, or none of ours
+        return None
 
 
 class Answer(NamedTuple):

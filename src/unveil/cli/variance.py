@@ -79,7 +79,7 @@ class VarianceArguments(HeldOutArguments):
     )
     end_of_answer: str = field(
         default="one_eos",
-        metadata={"help": "Ending: one_eos, none, visible_tail, eos_visible_tail or scored_tail."},
+        metadata={"help": "Ending: one_eos, end_of_turn, none, visible_tail, eos_visible_tail or scored_tail."},
     )
     canvas_length: int | None = field(
         default=None, metadata={"help": "Answer tokens up to which the *_tail rules fill with end-of-text tokens."}

@@ -12,7 +12,7 @@ from datasets import Dataset
 from unveil.data.bad_rows import BadRow
 from unveil.data.columns import EXAMPLE_ID
 from unveil.data.conversation import Prompt
-from unveil.data.end_of_answer import EndOfAnswer, check_rule, finish_answer
+from unveil.data.end_of_answer import EndOfAnswer, Rule, check_rule, end_of_turn_id, finish_answer
 from unveil.errors import UserError, name_rows, warn_user
 from unveil.time_limit import SECONDS_OF_A_TEMPLATE, time_limit
 
@@ -120,21 +120,25 @@ class AnswerEncoder:
         source: str,
     ):
         self.eos_id = cast("int | None", tokenizer.eos_token_id) if eos_token_id is None else eos_token_id
-        check_rule(end_of_answer, self.eos_id, canvas_length)
+        self.end_id = end_of_turn_id(tokenizer) if end_of_answer == "end_of_turn" else self.eos_id
+        check_rule(end_of_answer, self.end_id, canvas_length)
         self.max_length = max_length
-        self.end_of_answer: EndOfAnswer = end_of_answer
+        self.rule: Rule = "one_eos" if end_of_answer == "end_of_turn" else end_of_answer
         self.canvas_length = canvas_length
         self.mask_token_id = mask_token_id
         self.source = source
 
     def finish(self, example_id: int, prompt_ids: list[int], answer_ids: Sequence[int]) -> dict[str, Any]:
         """The columns of one `TokenizedResponse`, without `label`. Raises `BadRow`."""
-        if all(token == self.eos_id for token in answer_ids):
+        answer_ids = list(answer_ids)
+        while answer_ids and answer_ids[-1] in (self.eos_id, self.end_id):
+            answer_ids.pop()
+        if not answer_ids:
             raise BadRow("the completion has no tokens")
         if self.mask_token_id in answer_ids:
             raise _holds_mask_token("completion")
         room = self.max_length - len(prompt_ids)
-        scored, tail, truncated = finish_answer(answer_ids, self.eos_id, self.end_of_answer, self.canvas_length, room)
+        scored, tail, truncated = finish_answer(answer_ids, self.end_id, self.rule, self.canvas_length, room)
         return {
             EXAMPLE_ID: example_id,
             "prompt_ids": prompt_ids,

@@ -5,29 +5,39 @@ convention about that tail. The rules define different conditionals; their value
 
     rule              scored                     visible, never scored     where it comes from
     one_eos           answer + one EOS           nothing                   default: the end is learned once
+    end_of_turn       answer + end of turn       nothing                   the chat template's own end of a turn
     none              answer                     nothing                   packed, no tail (VRPO-like)
     visible_tail      answer                     EOS up to the canvas      ELBO-KTO as published
     eos_visible_tail  answer + one EOS           EOS up to the canvas
     scored_tail       answer + EOS up to canvas  nothing                   SFT of LLaDA (arXiv 2502.09992)
 
 The canvas is counted in response tokens. An answer that does not fit is cut, and gets no EOS of any kind: the text
-did not end there.
+did not end there. Under end_of_turn the token of the template (`<|eot_id|>` of LLaDA's chats) takes the place of EOS:
+where a template ends turns with a token of its own, a model that was tuned on it ends answers with that token, and EOS
+fills what is left of the canvas. Sampling then stops at that token too (`unveil generate --end_of_answer`).
 """
 
 from collections.abc import Sequence
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from unveil.errors import UserError
+from unveil.time_limit import SECONDS_OF_A_TEMPLATE, time_limit
 
-EndOfAnswer = Literal["one_eos", "none", "visible_tail", "eos_visible_tail", "scored_tail"]
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
-RULES: tuple[str, ...] = get_args(EndOfAnswer)
+Rule = Literal["one_eos", "none", "visible_tail", "eos_visible_tail", "scored_tail"]
+EndOfAnswer = Literal[Rule, "end_of_turn"]
+"""`end_of_turn` is `one_eos` with another token."""
+
+RULES: tuple[str, ...] = get_args(Rule)
+CHOICES = (*RULES, "end_of_turn")
 RULES_WITH_CANVAS = ("visible_tail", "eos_visible_tail", "scored_tail")
 RULES_SCORING_EOS = ("one_eos", "eos_visible_tail", "scored_tail")
 
 
 def finish_answer(
-    ids: Sequence[int], eos_id: int | None, rule: EndOfAnswer, canvas_length: int | None, room: int
+    ids: Sequence[int], eos_id: int | None, rule: Rule, canvas_length: int | None, room: int
 ) -> tuple[list[int], list[int], bool]:
     """(completion_ids, tail_ids, truncated): the scored tokens, the visible ones after them, and whether it was cut.
 
@@ -56,8 +66,8 @@ def finish_answer(
 
 def check_rule(rule: str, eos_id: int | None, canvas_length: int | None = None) -> None:
     """Raise `UserError` for an unknown rule, a rule without the EOS it needs, or a canvas that it would ignore."""
-    if rule not in RULES:
-        raise UserError(f"--end_of_answer {rule}: unknown rule; use one of {', '.join(RULES)}")
+    if rule not in CHOICES:
+        raise UserError(f"--end_of_answer {rule}: unknown rule; use one of {', '.join(CHOICES)}")
     if eos_id is None and rule != "none":
         raise UserError(
             f"--end_of_answer {rule}: the tokenizer has no EOS token; give one to the tokenizer, or use the rule none"
@@ -69,3 +79,29 @@ def check_rule(rule: str, eos_id: int | None, canvas_length: int | None = None) 
         )
     if canvas_length is not None and canvas_length < 1:
         raise UserError(f"--canvas_length {canvas_length}: no room for an answer; give at least 1")
+
+
+def end_of_turn_id(tokenizer: "PreTrainedTokenizerBase") -> int:
+    """Id of the token that the chat template writes after an assistant's answer.
+
+    Raises `UserError` where there is no template, or where text and no token of its own follows the answer.
+    """
+    where = "--end_of_answer end_of_turn"
+    if not tokenizer.chat_template:
+        raise UserError(f"{where}: the tokenizer has no chat template; give one with --chat_template_path, or one_eos")
+    turns = [{"role": "user", "content": "a"}, {"role": "assistant", "content": _ANSWER}]
+    try:
+        with time_limit(SECONDS_OF_A_TEMPLATE):
+            text = str(tokenizer.apply_chat_template(turns, tokenize=False))
+    except Exception as error:  # a template is a program of its own
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(f"{where}: the chat template refuses a turn ({reason}); use one_eos") from error
+    after = text.rpartition(_ANSWER)[2].lstrip()
+    known: Any = tokenizer
+    tokens = {token: number for token, number in known.get_added_vocab().items() if after.startswith(token)}
+    if not tokens:
+        raise UserError(f"{where}: the chat template ends a turn with no token of its own; use one_eos")
+    return tokens[max(tokens, key=len)]
+
+
+_ANSWER = "the answer of unveil"

@@ -44,12 +44,17 @@ SHAPES: tuple[str, ...] = get_args(Shape)
 
 def shape_of(dataset: Dataset, source: str = "the data set") -> Shape:
     """The shape that the columns have. Raises `UserError` (columns there, columns missing) if they have none."""
-    present = set(dataset.column_names)
-    for shape, columns in _FORMATS:
-        if present >= set(columns):
-            return shape
+    shape = find_shape(dataset)
+    if shape is not None:
+        return shape
     require_columns(dataset, (PAIRED, IMPLICIT_PAIR, UNPAIRED, LISTED, GROUPED, GRADED, SPANNED), source)
     raise AssertionError("unreachable: every format was looked for")
+
+
+def find_shape(dataset: Dataset) -> Shape | None:
+    """The shape that the columns have, or None."""
+    present = set(dataset.column_names)
+    return next((shape for shape, columns in _FORMATS if present >= set(columns)), None)
 
 
 def call(shape: str) -> str:
