@@ -118,8 +118,13 @@ def test_a_resume_from_another_folder_finds_the_reference_there(trainer_of, tiny
 
 def test_a_checkpoint_without_its_reference_is_refused(trainer_of, tiny_llada, tmp_path):
     arguments = {"save_strategy": "steps", "save_steps": 2, "output_dir": str(tmp_path / "run"), **MOVING}
-    trainer_of(make_groups(8), tiny_llada(vocab_size=24, **SMALL), **arguments).train()
+    fixed = trainer_of(make_groups(8), tiny_llada(vocab_size=24, **SMALL), **arguments)
+    fixed.train()
     moving = trainer_of(make_groups(8), tiny_llada(vocab_size=24, **SMALL), sync_ref_model=True, **arguments)
+    with pytest.raises(UserError, match="another run: --sync_ref_model False -> True"):
+        moving.train(resume_from_checkpoint=str(tmp_path / "run" / "checkpoint-2"))
+    moving.train()
+    (tmp_path / "run" / "checkpoint-2" / "reference.safetensors").unlink()
     with pytest.raises(UserError, match=r"--resume_from_checkpoint: .*reference\.safetensors is missing"):
         moving.train(resume_from_checkpoint=str(tmp_path / "run" / "checkpoint-2"))
 
