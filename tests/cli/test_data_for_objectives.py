@@ -1,7 +1,7 @@
 """What an objective needs of the data is looked at before a model is read; what it cannot use is told once."""
 
 import pytest
-from command_files import write_rows
+from command_files import read_rows, write_rows
 
 LISTS = [{"prompt": f"p{i}", "completions": [" a b", " c", " d e f"], "scores": [5, 3, 1]} for i in range(4)]
 PAIRS = [{"prompt": f"p{i}", "chosen": " a b", "rejected": " c"} for i in range(4)]
@@ -66,3 +66,45 @@ def test_weights_of_kto_are_recommended_to_kto_only(train, tmp_path):
     assert (code, err) == (0, "")
     assert "6 desirable" in out
     assert "KTO recommends" not in out
+
+
+def weighted(rows, weights):
+    return [row | {"weight": weight} for row, weight in zip(rows, weights, strict=True)]
+
+
+THUMBS = [{"prompt": f"p{i}", "completion": f" a{i} b", "label": i % 2 == 0} for i in range(8)]
+GRADED = [{"prompt": f"p{i % 4}", "completion": f" a{i} b", "score": float(i)} for i in range(12)]
+
+
+@pytest.mark.filterwarnings("ignore::unveil.errors.UserInputWarning")
+@pytest.mark.parametrize(
+    ("name", "rows", "flags"),
+    [
+        ("kto", THUMBS, ()),
+        ("kto", PAIRS, ()),
+        ("kto", LISTS, ("--threshold", 2)),
+        ("dpo", PAIRS, ()),
+        ("dpo", GRADED, ("--pairing", "best_worst")),
+        ("rankdpo", GRADED, ()),
+        ("rankdpo", LISTS, ()),
+    ],
+)
+def test_the_column_weight_reaches_the_loss_from_every_form_of_data(on, tmp_path, name, rows, flags):
+    """The first step is the same but for the weights: five times the loss."""
+    losses = []
+    for weight in (1.0, 5.0):
+        given = weighted(rows, [weight] * len(rows))
+        words = ("--objective", name, "--max_steps", 1, "--num_draws", 1, "--overwrite", *flags)
+        assert on(given, *words).code == 0
+        losses.append(read_rows(tmp_path / "out" / "metrics.jsonl")[0]["loss"])
+    assert losses[1] == pytest.approx(5 * losses[0])
+
+
+@pytest.mark.filterwarnings("default::unveil.errors.UserInputWarning")
+def test_imitation_says_that_it_has_no_weights(unveil, base, tmp_path):
+    rows = weighted([{"prompt": "p", "completion": f" a{i}"} for i in range(4)], [1, 2, 3, 4])
+    data = write_rows(tmp_path / "sft.jsonl", rows)
+    flags = ("--dataset_name", data, "--output_dir", tmp_path / "out", "--use_cpu", "--max_steps", 1)
+    code, _, err = unveil("sft", "--model_name_or_path", base, *flags)
+    assert code == 0
+    assert err.count("the column weight has no effect here, every row counts alike") == 1

@@ -116,3 +116,9 @@ def test_a_sample_of_a_label_that_does_not_exist_is_refused():
 def test_no_ratio_is_recommended_to_an_objective_without_such_weights():
     """A warning would be an error here."""
     assert class_balance(labelled(9, 1), recommend=False).describe() == "9 desirable, 1 undesirable"
+
+
+def test_the_ratio_goes_by_the_weights_of_the_rows():
+    rows = labelled(2, 4).add_column("weight", [4.0, 2.0, 1.0, 1.0, 1.0, 1.0])
+    assert class_balance(rows).ratio == pytest.approx(6 / 4)
+    assert class_balance(rows).n_desirable == 2

@@ -20,6 +20,7 @@ from unveil.cli.training_run import (
     tell,
 )
 from unveil.data import describe_example, sft_rows
+from unveil.data.prompt_weights import tell_of_idle_weight
 from unveil.errors import UserError
 from unveil.models import Denoiser, check_tokenizer, settle_mask_token
 from unveil.training import SFTConfig, SFTTrainer, tokenize
@@ -75,9 +76,12 @@ def main(argv: Sequence[str]) -> None:
 
     def read(name: str, split: str | None, otherwise: str, flag: str) -> Dataset:
         rows = script.read(name, split, otherwise, flag, args.on_bad_rows)
-        return sft_rows(
+        found = sft_rows(
             rows, name, column_map=script.columns(), on_bad_rows=args.on_bad_rows, label_map=script.labels()
         )
+        if flag == "--dataset_name":
+            tell_of_idle_weight(rows.rename_columns(script.columns() or {}), name)
+        return found
 
     def read_held_out(name: str) -> Dataset:
         return read(name, script.dataset_test_split, "test", "--eval_dataset_name")

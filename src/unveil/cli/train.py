@@ -32,6 +32,7 @@ from unveil.data import (
     subsample,
     to_shape,
 )
+from unveil.data.prompt_weights import tell_of_idle_weight
 from unveil.errors import UserError
 from unveil.models import Denoiser
 from unveil.objectives import Objective
@@ -256,6 +257,7 @@ def read_replay(script: TrainScriptArguments, args: PreferenceConfig) -> Dataset
     bad_rows: Any = args.on_bad_rows
     split = None if Path(name).expanduser().is_file() else script.dataset_train_split
     rows = script.read(name, split, "train", "--replay_dataset_name", args.on_bad_rows)
+    tell_of_idle_weight(rows, name)
     return sft_rows(rows, name, on_bad_rows=bad_rows)
 
 

@@ -30,12 +30,14 @@ class ClassBalance:
     mean_length_undesirable: float | None
     recommend: bool = True
     """Whether the objective has such weights, so that a ratio can be recommended."""
+    mean_weights: tuple[float, float] = (1.0, 1.0)
+    """Mean of the column `weight` over desirable and over undesirable rows."""
 
     @property
     def ratio(self) -> float:
-        """lambda_D n_D / (lambda_U n_U); infinite if the undesirable side weighs nothing."""
-        desirable = self.desirable_weight * self.n_desirable
-        undesirable = self.undesirable_weight * self.n_undesirable
+        """lambda_D n_D / (lambda_U n_U), n by the weights of the rows; infinite if the second side weighs nothing."""
+        desirable = self.desirable_weight * self.n_desirable * self.mean_weights[0]
+        undesirable = self.undesirable_weight * self.n_undesirable * self.mean_weights[1]
         return desirable / undesirable if undesirable else math.inf
 
     @property
@@ -77,6 +79,8 @@ def class_balance(
     lengths = None
     if "completion_ids" in dataset.column_names:
         lengths = pc.call_function("list_value_length", [column(dataset, "completion_ids")]).to_numpy()
+    given = "weight" in dataset.column_names
+    weight = column(dataset, "weight").to_numpy().astype(float) if given else np.ones(len(dataset))
     balance = ClassBalance(
         n_desirable=int(labels.sum()),
         n_undesirable=int((~labels).sum()),
@@ -85,6 +89,7 @@ def class_balance(
         mean_length_desirable=_mean_of(lengths, labels),
         mean_length_undesirable=_mean_of(lengths, ~labels),
         recommend=recommend,
+        mean_weights=(_mean_of(weight, labels) or 1.0, _mean_of(weight, ~labels) or 1.0),
     )
     if recommend and not TOLERATED[0] <= balance.ratio <= TOLERATED[1]:
         warn_user(f"labels out of balance: {balance.describe()}".replace("\n", "; "))

@@ -32,6 +32,16 @@ def weight_column(dataset: Dataset, source: str) -> tuple[str, ...]:
     return ()
 
 
+def tell_of_idle_weight(dataset: Dataset, source: str) -> None:
+    """Warn where rows are only imitated, which has no weights."""
+    if weight_column(dataset, source):
+        warn_user(
+            f"{source}: the column {WEIGHT} has no effect here, every row counts alike; `unveil train --objective sft` "
+            "obeys it",
+            stacklevel=4,
+        )
+
+
 def shared_weight(rows: Iterable[Row]) -> Row:
     """`{"weight": mean}` of rows that become one, else nothing."""
     weights = [row[WEIGHT] for row in rows if WEIGHT in row]
