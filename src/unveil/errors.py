@@ -50,3 +50,9 @@ _REPR.maxstring = _REPR.maxlong = _REPR.maxother = 100
 def is_text(word: str) -> bool:
     """Return whether a word can be written to a file: bytes that are no text arrive as lone surrogates."""
     return not any("\ud800" <= character <= "\udfff" for character in word)
+
+
+def first_line(error: BaseException) -> str:
+    """What an error of another library says first, or its kind, for a message of one line."""
+    text = str(error).strip()
+    return text.splitlines()[0].rstrip(".")[:300] if text else type(error).__name__

@@ -103,14 +103,6 @@ def test_adapters_are_trained_saved_and_used_from_their_folder(train, unveil, ba
     assert all(row["margin"] != 0 for row in read_rows(margins))
 
 
-def test_adapters_on_adapters_are_refused(train, out, tmp_path):
-    train("--use_peft")
-    code, _, err = train("--use_peft", "--model_name_or_path", out, "--output_dir", tmp_path / "more")
-    assert code == 2
-    assert "holds adapters already" in err
-    assert train("--model_name_or_path", out, "--output_dir", tmp_path / "more").code == 0
-
-
 def test_another_reference_gives_margins_from_the_first_step(train, base, tmp_path, out):
     reference = edited(base, lambda tensors: [t.mul_(1.3) for t in tensors.values()], tmp_path / "reference")
     train("--ref_model_name_or_path", reference)

@@ -8,7 +8,7 @@ from datasets import Dataset
 from one_pass import first_step, make_groups, perturbed, relative_gap
 
 from unveil.errors import UserError
-from unveil.models import load_denoiser_model
+from unveil.models import load_denoiser_model, unwrap
 from unveil.training import add_adapters
 
 
@@ -16,19 +16,39 @@ def records_of(trainer, data):
     return [(r.policy, r.reference) for r in trainer._scored(trainer.prepare(data, 0), 0)]
 
 
-def test_adapters_off_equals_a_frozen_copy_of_the_base(trainer_of, rows, tiny_llada):
-    base, data = tiny_llada(vocab_size=24, dtype=torch.float64), rows(6)
-    adapted = add_adapters(copy.deepcopy(base), r=4, alpha=8)
+def move(adapted):
     with torch.no_grad():
         for name, parameter in adapted.named_parameters():
             if "lora_B" in name:
                 parameter.add_(0.05)
-    off = records_of(trainer_of(data, adapted, per_device_train_batch_size=6), data)
+    return adapted
+
+
+def test_adapters_off_equals_a_frozen_copy_of_the_base(trainer_of, rows, tiny_llada):
+    base, data = tiny_llada(vocab_size=24, dtype=torch.float64), rows(6)
+    adapted = add_adapters(copy.deepcopy(base), r=4, alpha=8)
+    new = trainer_of(data, adapted, per_device_train_batch_size=6)
+    move(adapted)
+    off = records_of(new, data)
     copied = records_of(
         trainer_of(data, adapted, per_device_train_batch_size=6, trainer_arguments={"ref_model": base}), data
     )
     torch.testing.assert_close(torch.tensor(off), torch.tensor(copied), rtol=1e-12, atol=0)
     assert all(abs(policy - reference) > 1e-3 for policy, reference in off)
+
+
+def test_adapters_that_were_trained_before_have_themselves_as_reference(trainer_of, rows, tiny_llada):
+    data = rows(6)
+    adapted = move(add_adapters(tiny_llada(vocab_size=24, dtype=torch.float64), r=4, alpha=8))
+    trainer = trainer_of(data, adapted, per_device_train_batch_size=6, max_steps=2, learning_rate=1e-2)
+    assert all(policy == reference for policy, reference in records_of(trainer, data))
+    before = records_of(trainer, data)
+    trainer.train()
+    after = records_of(trainer, data)
+    assert [reference for _, reference in after] == [reference for _, reference in before]
+    assert all(policy != reference for policy, reference in after)
+    ours, theirs = (unwrap(model).model.transformer["wte"].weight for model in (adapted, trainer.reference.model))
+    assert ours is theirs, "the frozen weights are in memory once"
 
 
 @pytest.mark.parametrize("draws", ["fresh", "fixed"])
@@ -121,9 +141,10 @@ def test_lora_moves_adapters_only_and_is_saved_as_an_adapter(trainer_of, rows, t
     assert (folder / "adapter_model.safetensors").is_file()
     assert not (folder / "model.safetensors").exists()
     assert not any(".transformer.ff_out" in name for name, _ in adapted.named_parameters() if "lora_" in name)
-    merged = load_denoiser_model(folder)
-    ours, theirs = (model.model.transformer["blocks"][0].q_proj for model in (merged, base))
-    assert not torch.equal(ours.weight, theirs.base_layer.weight)
+    trained, loaded = dict(adapted.named_parameters()), dict(load_denoiser_model(folder).named_parameters())
+    assert trained.keys() == loaded.keys()
+    assert all(torch.equal(trained[name], loaded[name]) for name in trained)
+    assert any(parameter.any() for name, parameter in loaded.items() if "lora_B" in name)
 
 
 def test_gradient_checkpointing_under_lora_changes_nothing(trainer_of, rows, tiny_llada):

@@ -216,7 +216,7 @@ def fingerprints(denoiser: Any, tokenizer: Any) -> dict[str, str]:
     from unveil.models import unwrap
 
     return {
-        "weights": digest_of_weights(denoiser.model),
+        "weights": digest_of_weights(denoiser.model, adapters=True),
         "network": digest([settings_of_model(denoiser.model), denoiser.mask_token_id, denoiser.logit_shift]),
         "tokenizer": digest_of_tokenizer(tokenizer),
         "dtype": str(denoiser.model.dtype).removeprefix("torch."),

@@ -114,12 +114,13 @@ def _with_bases(text: str, depth: int = 4) -> Iterator[Path]:
     except (OSError, ValueError, RuntimeError):
         return  # a text that is no path
     yield path
-    config = path / "adapter_config.json"
-    if depth and config.is_file():
+    for file, field in (("adapter_config.json", "base_model_name_or_path"), ("base_model.json", "beside")):
+        if not depth or not (path / file).is_file():
+            continue
         try:
-            base = json.loads(config.read_text(encoding="utf-8")).get("base_model_name_or_path")
-        except (OSError, ValueError, AttributeError):
-            return
+            base = json.loads((path / file).read_text(encoding="utf-8")).get(field)
+        except (OSError, ValueError, AttributeError, RecursionError):
+            continue
         if isinstance(base, str):
             yield from _with_bases(base, depth - 1)
             yield from _with_bases(str(path / base), depth - 1)

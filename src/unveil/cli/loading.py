@@ -34,10 +34,17 @@ def _revision(args: LoadArguments, name: str) -> str | None:
 
 
 def read_model(
-    args: LoadArguments, name: str, tokenizer: PreTrainedTokenizerBase, dtype: str | torch.dtype | None
+    args: LoadArguments,
+    name: str,
+    tokenizer: PreTrainedTokenizerBase,
+    dtype: str | torch.dtype | None,
+    trainable: bool = False,
 ) -> PreTrainedModel:
-    """Model `name` in evaluation mode, whose config names the mask token and fits the tokenizer."""
-    model = load_denoiser_model(name, dtype, _revision(args, name), args.attn_implementation)
+    """Model `name` in evaluation mode, whose config names the mask token and fits the tokenizer.
+
+    trainable: adapters, if it has any, will be trained further.
+    """
+    model = load_denoiser_model(name, dtype, _revision(args, name), args.attn_implementation, trainable=trainable)
     settle_mask_token(model, tokenizer, args.mask_token_id)
     check_tokenizer(tokenizer, model)
     return model

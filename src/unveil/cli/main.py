@@ -25,6 +25,7 @@ COMMANDS = {
     "compare": "win rate of one model against another on the same prompts",
     "report": "several runs on one page: win rates, reward curves, likelihoods, cost",
     "reference": "score the reference model once, into a cache for train",
+    "merge": "one model from LoRA adapters and their base, and what rounding took",
     "likelihood": "ELBO of answers, with standard errors",
     "evaluate": "benchmarks by lm-eval: likelihoods by ELBO, answers by unmasking, with standard errors",
     "matrix": "methods x starts x data sizes x seeds x tasks from one file: resumable runs, one table",

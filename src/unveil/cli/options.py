@@ -26,7 +26,8 @@ class LoadArguments:
         default=None, metadata={"help": "Id of the mask token, where neither config nor tokenizer names one."}
     )
     dtype: str | None = field(
-        default=None, metadata={"help": "float32, bfloat16 or float16; unset: as in the checkpoint."}
+        default=None,
+        metadata={"help": "float32, bfloat16 or float16; unset: as in the checkpoint, of adapters as trained."},
     )
     attn_implementation: str | None = field(default=None, metadata={"help": "Attention kernel, as in transformers."})
 
@@ -46,12 +47,15 @@ class ModelArguments(LoadArguments):
         default=None,
         metadata={"help": "float32, bfloat16 or float16; unset: float32, with adapters as in the checkpoint."},
     )
-    use_peft: bool = field(default=False, metadata={"help": "Train LoRA adapters instead of all weights."})
+    use_peft: bool = field(
+        default=False, metadata={"help": "Train LoRA adapters instead of all weights; those of the model, if it has."}
+    )
     lora_r: int = field(default=16, metadata={"help": "LoRA rank."})
     lora_alpha: int = field(default=32, metadata={"help": "LoRA alpha."})
     lora_dropout: float = field(default=0.05, metadata={"help": "LoRA dropout (0 under --disable_dropout)."})
     lora_target_modules: list[str] | None = field(
-        default=None, metadata={"help": "Modules to adapt; unset: every linear layer of the blocks, not the head."}
+        default=None,
+        metadata={"help": "Names, a pattern or all-linear; unset: every linear layer of the blocks, not the head."},
     )
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator
 from datasets import Dataset
+from peft import PeftModel
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
@@ -18,12 +19,13 @@ from unveil.cli.options import ModelArguments
 from unveil.cli.output import command
 from unveil.cli.parser import parse
 from unveil.cli.train import TrainScriptArguments, read_feedback
-from unveil.cli.training_run import held_out_source, tell
+from unveil.cli.training_run import held_out_source, load_to_train, tell
 from unveil.draws import Plan
 from unveil.errors import UserError
 from unveil.likelihood import build_rows
 from unveil.likelihood.canonical import canonical_log_probs
 from unveil.models import Denoiser
+from unveil.models.adapters import starts_as_base
 from unveil.objectives import Objective
 from unveil.terminal import PlainConsole
 from unveil.training import PreferenceConfig, objective_of, tokenize
@@ -61,18 +63,22 @@ def main(argv: Sequence[str]) -> None:
     refuse_to_lose_inputs([folder], "--output_dir", argv, model_args, script)
     held_out_name = held_out_source(script, args)
     rows, held_out = read_feedback(script, args, objective, held_out_name)
-    tokenizer = read_tokenizer(model_args, name)
     reference = script.ref_model_name_or_path or name
-    dtype = model_args.dtype or ("auto" if model_args.use_peft else "float32")
-    model = read_model(model_args, reference, tokenizer, dtype)
-    model.requires_grad_(False)
+    if reference == name:
+        model, tokenizer = load_to_train(model_args, name)
+    else:
+        tokenizer = read_tokenizer(model_args, name)
+        dtype = model_args.dtype or ("auto" if model_args.use_peft else "float32")
+        model = read_model(model_args, reference, tokenizer, dtype)
+    model.requires_grad_(False).eval()
     denoiser = Denoiser(model.to(args.device))  # type: ignore[arg-type]
     dataset = tokenize(rows, tokenizer, denoiser, args, str(script.dataset_name))
     if held_out is not None:
         held_out = tokenize(held_out, tokenizer, denoiser, args, str(held_out_name))
 
     accelerator = _accelerator(args)
-    fingerprint = fingerprint_of(model, denoiser, tokenizer, dataset, args, held_out)
+    adapters = isinstance(model, PeftModel) and not starts_as_base(model)
+    fingerprint = fingerprint_of(model, denoiser, tokenizer, dataset, args, held_out, adapters)
     with accelerator.main_process_first():
         if script.overwrite and accelerator.is_main_process:
             remove_cache(folder)

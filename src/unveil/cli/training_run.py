@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from datasets import Dataset
+from peft import PeftModel
 from rich.table import Table
 from torch import nn
 from transformers import (
@@ -27,6 +28,7 @@ from unveil.cli.progress import ProgressLines, shown_metrics
 from unveil.data import shared_prompts, split_by_prompt
 from unveil.errors import UserError, warn_user
 from unveil.files import require_empty
+from unveil.models.merging import merge_adapters
 from unveil.terminal import PlainConsole, say
 from unveil.training import add_adapters, checkpoint_to_resume, finish_run, finished_run
 from unveil.training.draw_config import DrawConfig
@@ -37,7 +39,7 @@ from unveil.training.surrogate_trainer import SurrogateTrainer
 AT_THE_TOP = (
     "metrics.jsonl", "run.json", "trainer_state.json", "training_args.bin", "config.json",
     "generation_config.json", "model.safetensors*", "model-*.safetensors", "adapter_config.json",
-    "adapter_model.safetensors",
+    "adapter_model.safetensors", "base_model.json",
 )  # fmt: skip
 # Left-overs of another run beside a new one would be mistaken for its own.
 LEFT_BEHIND = ("checkpoint-*", ".saving", *AT_THE_TOP)
@@ -121,32 +123,67 @@ def held_out_rows(
     return rows, held_out
 
 
-def load_to_train(
-    model_args: ModelArguments, name: str, dtype: str | None = None
-) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """Model and tokenizer: float32 to train all weights, as in the checkpoint to adapt."""
-    if model_args.use_peft and (Path(name) / "adapter_config.json").is_file():
-        raise UserError(
-            f"--use_peft: {name} holds adapters already, and new ones would forget them; leave --use_peft out to train "
-            "all weights, or give the base model"
-        )
+def load_to_train(model_args: ModelArguments, name: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Model and tokenizer: float32 to train all weights, as in the checkpoint to adapt.
+
+    Of a folder of adapters, `--use_peft` goes on training them; without it they are merged, to train all weights.
+    """
     tokenizer = read_tokenizer(model_args, name)
-    dtype = model_args.dtype or ("auto" if model_args.use_peft else "float32")
-    model = read_model(model_args, name, tokenizer, dtype)
-    if not model_args.use_peft and model.dtype.itemsize < 4:
-        warn_user(
-            f"--dtype {model_args.dtype}: all weights are trained in {str(model.dtype).removeprefix('torch.')}, whose "
-            "steps are too coarse for small learning rates (1e-6 moves almost no weight); leave --dtype out"
-        )
+    if not model_args.use_peft:
+        model = merged_to_train(model_args, read_model(model_args, name, tokenizer, model_args.dtype or "float32"))
+        if model.dtype.itemsize < 4:
+            warn_user(
+                f"--dtype {model_args.dtype}: all weights are trained in {str(model.dtype).removeprefix('torch.')}, "
+                "whose steps are too coarse for small learning rates (1e-6 moves almost no weight); leave --dtype out"
+            )
+        return model, tokenizer
+    model = read_model(model_args, name, tokenizer, model_args.dtype, trainable=True)
+    if isinstance(model, PeftModel):
+        _refuse_other_shape(model_args, name, model)
     return model, tokenizer
 
 
+def merged_to_train(model_args: ModelArguments, model: PreTrainedModel) -> PreTrainedModel:
+    """A model whose weights may all be trained; adapters are merged into them."""
+    if not isinstance(model, PeftModel):
+        return model
+    model, kept = merge_adapters(model)
+    if kept.share < 0.99:
+        warn_user(
+            f"--dtype {model_args.dtype}: rounding leaves {kept.share:.0%} of what the adapters of "
+            f"{model_args.model_name_or_path} add; leave --dtype out, or give --use_peft to go on with the adapters"
+        )
+    return model.requires_grad_(True)
+
+
+def _refuse_other_shape(model_args: ModelArguments, name: str, model: PeftModel) -> None:
+    """Adapters that go on being trained keep their shape: flags that ask for another are not passed over."""
+    config: Any = model.active_peft_config
+    given = {"lora_r": getattr(config, "r", None), "lora_alpha": getattr(config, "lora_alpha", None)}
+    wrong = [
+        f"--{flag} {getattr(model_args, flag)}"
+        for flag, there in given.items()
+        if getattr(model_args, flag) not in (getattr(ModelArguments, flag), there)
+    ]
+    wrong += ["--lora_target_modules"] if model_args.lora_target_modules else []
+    if wrong:
+        raise UserError(
+            f"{', '.join(wrong)}: the adapters of {name} go on being trained as they are; leave the flag out, or merge "
+            "them first (`unveil merge`) to train new ones"
+        )
+
+
 def adapted(model: nn.Module, model_args: ModelArguments) -> nn.Module:
-    """The model, wrapped in adapters if `--use_peft` says so."""
-    if not model_args.use_peft:
+    """The model, wrapped in adapters if `--use_peft` says so and it has none."""
+    if not model_args.use_peft or isinstance(model, PeftModel):
         return model
     return add_adapters(
-        model, model_args.lora_r, model_args.lora_alpha, model_args.lora_dropout, model_args.lora_target_modules
+        model,
+        model_args.lora_r,
+        model_args.lora_alpha,
+        model_args.lora_dropout,
+        model_args.lora_target_modules,
+        model_args.model_revision,
     )
 
 

@@ -17,6 +17,7 @@ from datasets.exceptions import DatasetNotFoundError
 from unveil.data.bad_rows import OnBadRows
 from unveil.data.local_files import EXTENSIONS, read_file
 from unveil.errors import UserError, name_rows, name_some, shortened
+from unveil.hub import hub_is_offline
 
 # `train-00000-of-00002`, also with the digest that the hub's older files have behind it.
 _SHARD = re.compile(r"(?P<split>.+)-(?P<number>\d{5})-of-(?P<total>\d{5})(?:-[0-9a-f]{16})?")
@@ -202,6 +203,7 @@ def _no_such_split(split: str, existing: list[str], where: str) -> NoReturn:
 
 
 def _load_from_hub(name: str, split: str, config: str | None, where: str) -> Dataset:
+    hub_is_offline()  # then it is said so at once, and not after half a minute of trying
     try:
         rows = datasets.load_dataset(name, config, split=split)
     except DatasetNotFoundError as error:

@@ -1,7 +1,7 @@
-"""The model of an evaluation: base, adapters merged into it, tokenizer, chat template, on its device."""
+"""The model of an evaluation: base, adapters beside its weights, tokenizer, chat template, on its device."""
 
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -37,13 +37,9 @@ def load_model(settings: ModelSettings) -> tuple[Denoiser, PreTrainedTokenizerBa
 
 
 def _with_adapters(model: PreTrainedModel, folder: str, base: str) -> PreTrainedModel:
-    from peft import PeftModel  # heavy, and only needed here
+    from unveil.models.adapters import require_base, with_adapters  # peft is heavy, and only needed here
 
     if not (Path(folder) / "adapter_config.json").is_file():
         raise UserError(f"--model_args peft={folder}: holds no adapter_config.json; give a folder of adapters")
-    try:
-        merged: Any = PeftModel.from_pretrained(model, folder).merge_and_unload()  # type: ignore[operator]
-    except (OSError, ValueError, RuntimeError) as error:
-        first = str(error).strip().splitlines()[0]
-        raise UserError(f"--model_args peft={folder}: the adapter does not load onto {base} ({first})") from error
-    return merged
+    require_base(folder, base)
+    return cast(PreTrainedModel, with_adapters(model, folder))

@@ -59,9 +59,8 @@ def digest_of_weights(model: nn.Module, adapters: bool = False) -> str:
         for name, tensor in weights_of(model, adapters)
     )
     extra = {}
-    if adapters and hasattr(model, "peft_config"):  # a scale that no tensor holds
-        known: Any = model.peft_config
-        extra = {name: {"r": part.r, "lora_alpha": part.lora_alpha} for name, part in known.items()}
+    if adapters:  # a scale that no tensor holds
+        extra = {name: scale for name, module in model.named_modules() if (scale := getattr(module, "scaling", None))}
     return digest([lines, extra])
 
 

@@ -4,11 +4,13 @@ The defaults are those of LLaDA-8B. A published field that this package cannot h
 rather than ignored: a model that silently computes something else is worse than none.
 """
 
-from typing import Any, ClassVar
+import math
+from types import UnionType
+from typing import Any, ClassVar, get_args
 
 from transformers import PretrainedConfig
 
-from unveil.errors import UserError
+from unveil.errors import UserError, shortened
 
 # Published field -> the values this implementation computes. The first one is the default.
 _SUPPORTED: dict[str, tuple[Any, ...]] = {
@@ -23,6 +25,23 @@ _SUPPORTED: dict[str, tuple[Any, ...]] = {
     "clip_qkv": (None,),
     "init_fn": ("mitchell", "normal"),
 }
+
+
+_UNTYPED = ("model_type", "attribute_map", *_SUPPORTED)
+
+
+def _is_of(value: Any, kind: Any) -> bool:
+    """Whether a value of JSON has the type of a field; a whole number may stand where a fraction may."""
+    kinds = get_args(kind) or (kind,)
+    if isinstance(value, bool):
+        return bool in kinds
+    if isinstance(value, list):
+        return list[int] in kinds and bool(value) and all(type(item) is int for item in value)
+    if isinstance(value, int) and (int in kinds or float in kinds):
+        return True
+    if isinstance(value, float) and float in kinds:
+        return math.isfinite(value)
+    return (value is None and type(None) in kinds) or (isinstance(value, str) and str in kinds)
 
 
 class LLaDAConfig(PretrainedConfig):
@@ -92,6 +111,7 @@ class LLaDAConfig(PretrainedConfig):
         if auto_map and all("--" in str(target) for target in auto_map.values()):
             kwargs["auto_map"] = auto_map
         super().__post_init__(**kwargs)
+        self._refuse_wrong_types()
         if self.n_kv_heads is None:
             self.n_kv_heads = 1 if self.multi_query_attention else self.n_heads
         if self.mlp_hidden_size is None:
@@ -106,6 +126,23 @@ class LLaDAConfig(PretrainedConfig):
     def head_dim(self) -> int:
         """Width of one attention head."""
         return self.d_model // self.n_heads
+
+    def _refuse_wrong_types(self) -> None:
+        """JSON holds anything; what is no number fails far from here, and NaN does not fail at all."""
+        for field, kind in LLaDAConfig.__annotations__.items():
+            value = getattr(self, field)
+            if field not in _UNTYPED and not _is_of(value, kind):
+                wanted = (str(kind) if isinstance(kind, UnionType) else kind.__name__).replace(" | ", " or ")
+                raise UserError(f"LLaDA config: {field}={shortened(value)} is no {wanted}; correct config.json")
+        for field in ("max_sequence_length", "rope_theta", "mlp_ratio"):
+            if getattr(self, field) <= 0:
+                raise UserError(f"LLaDA config: {field}={getattr(self, field)!r}; give a number above 0")
+        for field in ("rms_norm_eps", "init_std"):
+            if getattr(self, field) < 0:
+                raise UserError(f"LLaDA config: {field}={getattr(self, field)!r}; give a number of at least 0")
+        for field in ("attention_dropout", "residual_dropout", "embedding_dropout"):
+            if not 0 <= getattr(self, field) < 1:
+                raise UserError(f"LLaDA config: {field}={getattr(self, field)!r}; give a number from 0 to below 1")
 
     def _refuse_unsupported(self) -> None:
         for field, supported in _SUPPORTED.items():

@@ -4,15 +4,14 @@ transformers initialises at random what a checkpoint lacks and goes on with a wa
 random weights looks like any other number, so here every missing, unexpected or misshapen tensor is an error.
 """
 
-import json
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
-from safetensors import SafetensorError, safe_open
 from transformers import (
+    CONFIG_MAPPING,
     MODEL_FOR_MASKED_LM_MAPPING,
     AutoConfig,
     AutoModelForMaskedLM,
@@ -23,13 +22,14 @@ from transformers import (
 )
 from transformers.utils import logging
 
-from unveil.errors import UserError
+from unveil.errors import UserError, first_line
+from unveil.hub import hub_is_offline
 from unveil.models.configuration_llada import LLaDAConfig
 from unveil.models.modeling_llada import LLaDAModelLM
+from unveil.models.weight_files import is_adapter, name_tensors, require_fitting_size, weight_files
 
-_INDEX = "model.safetensors.index.json"
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
-_TORCH_WEIGHTS = ("pytorch_model.bin", "pytorch_model.bin.index.json")
+_DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 
 
 def load_tokenizer(name_or_path: str | Path, revision: str | None = None) -> PreTrainedTokenizerBase:
@@ -42,7 +42,9 @@ def load_tokenizer(name_or_path: str | Path, revision: str | None = None) -> Pre
     try:
         return AutoTokenizer.from_pretrained(name, revision=revision, trust_remote_code=False)
     except Exception as error:  # the tokenizers library raises bare Exception on a damaged file
-        raise UserError(f"{name}: the tokenizer cannot be loaded ({_first_line(error)}); check its files") from error
+        if not Path(name).is_dir():
+            _require_on_hub(name, revision)
+        raise UserError(f"{name}: the tokenizer cannot be loaded ({first_line(error)}); check its files") from error
 
 
 def load_config(name_or_path: str | Path, revision: str | None = None) -> PretrainedConfig:
@@ -51,10 +53,12 @@ def load_config(name_or_path: str | Path, revision: str | None = None) -> Pretra
     Raises `UserError` for a name that leads nowhere, an unreadable file or an unknown architecture.
     """
     name = _existing(name_or_path)
-    if not _is_adapter(name):
+    if not is_adapter(name):
         return _load_config(name, revision)
-    base, base_revision = _base_of(name)
-    return load_config(base, base_revision)
+    from unveil.models.adapters import base_of  # peft is heavy, and only needed here
+
+    base = base_of(name)
+    return load_config(base.name, base.revision)
 
 
 def load_denoiser_model(
@@ -63,16 +67,19 @@ def load_denoiser_model(
     revision: str | None = None,
     attn_implementation: str | None = None,
     tokenizer: PreTrainedTokenizerBase | None = None,
+    trainable: bool = False,
 ) -> PreTrainedModel:
     """A masked language model in evaluation mode, from the hub or a local folder; no remote code is run.
 
-    `name_or_path` may be a LoRA adapter folder: its base model is loaded and the adapter merged into it.
-    `dtype` None keeps the checkpoint's. With `tokenizer`, `check_tokenizer` is applied.
+    `name_or_path` may be a folder of LoRA adapters: they stay beside the weights of their base model (a `PeftModel`,
+    which passes on what a `PreTrainedModel` is asked), and with `trainable` they can be trained further.
+    `dtype` None keeps the checkpoint's, for adapters the one that they were trained in. With `tokenizer`,
+    `check_tokenizer` is applied.
     Raises `UserError` for whatever is wrong with the name, the configuration or the weights.
     """
     name = _existing(name_or_path)
-    if _is_adapter(name):
-        model = _load_with_adapter(name, dtype, attn_implementation)
+    if is_adapter(name):
+        model = _load_with_adapters(name, dtype, attn_implementation, trainable)
     else:
         config = _load_config(name, revision)
         if isinstance(config, LLaDAConfig) and not LLaDAModelLM.knows_attention(attn_implementation):
@@ -81,8 +88,8 @@ def load_denoiser_model(
                 "or with a flash-attention; leave the flag out (the best that fits is taken) or give sdpa"
             )
         if Path(name).is_dir():
-            _check_weight_files(Path(name))
-        model = _load_weights(name, config, _as_dtype(dtype), revision, attn_implementation)
+            require_fitting_size(Path(name), config, weight_files(Path(name)))
+        model = _load_weights(name, config, dtype_named(dtype), revision, attn_implementation)
     if tokenizer is not None:
         check_tokenizer(tokenizer, model)
     return model
@@ -91,7 +98,7 @@ def load_denoiser_model(
 def check_tokenizer(tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> None:
     """Refuse a tokenizer that produces ids without an embedding, or has another mask token than the model."""
     embedding: Any = model.get_input_embeddings()
-    rows, largest = embedding.num_embeddings, max(tokenizer.get_vocab().values(), default=-1)
+    rows, largest = len(embedding.weight), max(tokenizer.get_vocab().values(), default=-1)
     where = f"tokenizer {tokenizer.name_or_path}".rstrip()
     if largest >= rows:
         raise UserError(
@@ -116,6 +123,7 @@ def _existing(name_or_path: str | Path) -> str:
         raise UserError(f"{name}: is a file; give the folder that holds config.json and the weights")
     if not name or path.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1 or name.endswith("/"):
         raise UserError(f"{name!r}: there is no such folder; check --model_name_or_path")
+    hub_is_offline()
     return name
 
 
@@ -125,6 +133,8 @@ def _load_config(name: str, revision: str | None) -> PretrainedConfig:
     model_type = None
     try:
         fields, _ = PretrainedConfig.get_config_dict(name, revision=revision)
+        if not isinstance(fields, dict):
+            raise UserError(f"{name}: config.json is no mapping; is this the folder of a model?")
         model_type = fields.get("model_type")
         if model_type is None:
             raise UserError(f"{name}: config.json names no model_type; is this the folder of a model?")
@@ -133,8 +143,10 @@ def _load_config(name: str, revision: str | None) -> PretrainedConfig:
         raise error if str(error).startswith(name) else UserError(f"{name}: {error}") from None
     except OSError as error:
         raise UserError(_unreadable_config(name, error)) from error
-    except ValueError as error:
-        raise UserError(_unknown_type(name, model_type)) from error
+    except Exception as error:  # whatever a configuration makes of values that it did not expect
+        if model_type not in CONFIG_MAPPING:
+            raise UserError(_unknown_type(name, model_type)) from error
+        raise UserError(f"{name}: config.json is of no use ({first_line(error)}); correct it") from error
     if type(config) not in MODEL_FOR_MASKED_LM_MAPPING:
         raise UserError(_unknown_type(name, model_type))
     return config
@@ -150,42 +162,26 @@ def _unknown_type(name: str, model_type: str | None) -> str:
 def _unreadable_config(name: str, error: OSError) -> str:
     if Path(name).is_dir():
         return f"{name}: config.json is not valid JSON; copy it again"
-    return f"{name}: neither a folder here nor readable on the Hugging Face hub ({_first_line(error)}); check the name"
+    reason = "which is not reached, and its cache lacks it" if hub_is_offline() else first_line(error)
+    return f"{name}: neither a folder here nor readable on the Hugging Face hub ({reason}); check the name"
 
 
-def _as_dtype(dtype: str | torch.dtype | None) -> str | torch.dtype:
+def _require_on_hub(name: str, revision: str | None) -> None:
+    """Refuse a name that the hub does not know, so that nothing else is blamed for it."""
+    try:
+        PretrainedConfig.get_config_dict(name, revision=revision)
+    except OSError as error:
+        raise UserError(_unreadable_config(name, error)) from error
+
+
+def dtype_named(dtype: str | torch.dtype | None) -> Any:
+    """A floating-point type of torch, or "auto" for the checkpoint's. Raises `UserError` for any other."""
     if dtype is None or dtype == "auto":
         return "auto"
     resolved = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype
-    if not isinstance(resolved, torch.dtype) or not resolved.is_floating_point:
-        raise UserError(f"--dtype {dtype}: not a floating-point type; give auto, float32, bfloat16 or float16")
+    if resolved not in _DTYPES:
+        raise UserError(f"--dtype {dtype}: is no type to compute in; give auto, float32, bfloat16 or float16")
     return resolved
-
-
-def _check_weight_files(folder: Path) -> None:
-    """Open the header of every weight file: it says how long the file must be, so truncation shows here."""
-    index = folder / _INDEX
-    if index.is_file():
-        try:
-            names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
-        except (ValueError, KeyError, AttributeError) as error:
-            raise UserError(f"{index}: cannot be read; copy the file again") from error
-    elif (folder / "model.safetensors").is_file():
-        names = ["model.safetensors"]
-    elif any((folder / name).is_file() for name in _TORCH_WEIGHTS):
-        return
-    else:
-        raise UserError(f"{folder}: holds no weights (model.safetensors or {_INDEX}); is the checkpoint complete?")
-    for name in names:
-        if not (folder / name).is_file():
-            raise UserError(f"{folder / name}: is missing though {_INDEX} lists it; copy the checkpoint again")
-        try:
-            with safe_open(folder / name, framework="pt"):
-                pass
-        except (SafetensorError, OSError) as error:
-            raise UserError(
-                f"{folder / name}: is truncated or not a safetensors file ({_first_line(error)}); copy it again"
-            ) from error
 
 
 def _load_weights(
@@ -208,12 +204,9 @@ def _load_weights(
                 ignore_mismatched_sizes=True,  # reported below, all of them and by name
                 **extra,
             )
-    except SafetensorError as error:
-        raise UserError(
-            f"{name}: a weight file is truncated ({_first_line(error)}); delete it from the hub cache and try again"
-        ) from error
-    except (OSError, ValueError, ImportError) as error:
-        raise UserError(f"{name}: the model cannot be loaded ({_first_line(error)}); see the message") from error
+    except Exception as error:  # whatever transformers and torch make of a damaged file
+        remedy = "copy its files again" if Path(name).is_dir() else "delete it from the hub cache and try again"
+        raise UserError(f"{name}: the weights cannot be loaded ({first_line(error)}); {remedy}") from error
     _check_loading_info(name, info)
     _check_tying(name, model)
     return model
@@ -227,7 +220,9 @@ def _check_loading_info(name: str, info: dict[str, Any]) -> None:
         ("holds the unknown tensor", info["unexpected_keys"]),
     ):
         if found:
-            raise UserError(f"{name}: the checkpoint {problem} {_few(found)}; its config.json and its weights differ")
+            raise UserError(
+                f"{name}: the checkpoint {problem} {name_tensors(found)}; its config.json and its weights differ"
+            )
 
 
 def _check_tying(name: str, model: PreTrainedModel) -> None:
@@ -240,35 +235,16 @@ def _check_tying(name: str, model: PreTrainedModel) -> None:
         )
 
 
-def _is_adapter(name: str) -> bool:
-    folder = Path(name)
-    return (folder / "adapter_config.json").is_file() and not (folder / "config.json").is_file()
+def _load_with_adapters(
+    name: str, dtype: str | torch.dtype | None, attn_implementation: str | None, trainable: bool
+) -> PreTrainedModel:
+    from unveil.models.adapters import base_of, with_adapters
 
-
-def _base_of(name: str) -> tuple[str, str | None]:
-    """The base model that a folder of adapters names, and its revision."""
-    from peft import PeftConfig  # heavy, and only needed here
-
-    try:
-        adapter = PeftConfig.from_pretrained(name)
-        base = adapter.base_model_name_or_path
-    except (OSError, ValueError, TypeError) as error:
-        raise UserError(f"{name}: adapter_config.json cannot be read ({_first_line(error)}); save it again") from error
-    if not base:
-        raise UserError(f"{name}: adapter_config.json names no base model; fill in base_model_name_or_path")
-    return base, adapter.revision
-
-
-def _load_with_adapter(name: str, dtype: str | torch.dtype | None, attn_implementation: str | None) -> PreTrainedModel:
-    from peft import PeftModel
-
-    base, revision = _base_of(name)
-    model = load_denoiser_model(base, dtype, revision, attn_implementation)
-    try:
-        merged = PeftModel.from_pretrained(model, name).merge_and_unload()  # type: ignore[operator]
-        return merged.requires_grad_(True)  # peft had frozen the base, but this is one model now
-    except (SafetensorError, OSError, ValueError, RuntimeError) as error:
-        raise UserError(f"{name}: the adapter does not load onto {base} ({_first_line(error)})") from error
+    base = base_of(name)
+    model = load_denoiser_model(base.name, dtype or base.dtype, base.revision, attn_implementation)
+    if getattr(model.config, "mask_token_id", None) is None:
+        model.config.mask_token_id = base.mask_token_id
+    return cast(PreTrainedModel, with_adapters(model, name, trainable))
 
 
 @contextmanager
@@ -280,14 +256,3 @@ def _quiet() -> Iterator[None]:
         yield
     finally:
         logging.set_verbosity(verbosity)
-
-
-def _few(names: Collection[str], limit: int = 3) -> str:
-    ordered = sorted(names)
-    shown = ", ".join(ordered[:limit])
-    return shown if len(ordered) <= limit else f"{shown} and {len(ordered) - limit} more"
-
-
-def _first_line(error: BaseException) -> str:
-    text = str(error).strip()
-    return text.splitlines()[0].rstrip(".") if text else type(error).__name__

@@ -258,6 +258,14 @@ class LLaDAModelLM(PreTrainedModel):
     def set_output_embeddings(self, new_embeddings: nn.Module) -> None:
         self.model.transformer["ff_out"] = new_embeddings
 
+    def resize_token_embeddings(
+        self, new_num_tokens: int | None = None, pad_to_multiple_of: int | None = None, mean_resizing: bool = True
+    ) -> nn.Embedding:
+        """Give embedding and head so many rows, as transformers does, and say so in `embedding_size` too."""
+        embedding = super().resize_token_embeddings(new_num_tokens, pad_to_multiple_of, mean_resizing)
+        self.config.embedding_size = embedding.num_embeddings
+        return embedding
+
     @staticmethod
     def knows_attention(name: str | None) -> bool:
         """Whether `attn_implementation` may have this name."""

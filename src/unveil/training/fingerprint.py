@@ -81,13 +81,13 @@ def fingerprint_of(
     """The fingerprint of a run's reference values.
 
     Args:
-        model: the reference before training and before distributed wrappers; of a peft policy, its base model counts.
+        model: the reference before training and before distributed wrappers; of new adapters, their base model counts.
         denoiser: the policy's or the reference's: mask token and shift of the logits.
         tokenizer: the run's; None if the rows came as tokens.
         dataset: tokenised answers or groups.
         args: the run's. `num_draws_weight` counts before `num_draws`, since it is pass 1 that asks the reference.
         held_out: tokenised answers that evaluation will score.
-        adapters: the reference is a peft model with its adapters on.
+        adapters: the reference is a peft model whose adapters are on and change it.
 
     Raises:
         UserError: one `example_id` stands for answers of different tokens.

@@ -11,6 +11,7 @@ from torch import nn
 from unveil.draws.splitmix import draw_seed, example_seed, hashes
 from unveil.errors import UserError
 from unveil.likelihood import combine
+from unveil.models.adapters import starts_as_base
 from unveil.objectives import Objective, cross_fitted_weights, total_loss, weights
 from unveil.training.cache_keys import epochs_of
 from unveil.training.cached_reference import reference_from_cache
@@ -66,12 +67,13 @@ class PreferenceTrainer(SurrogateTrainer):
     """Aligns a masked diffusion language model from feedback on answers.
 
     Args:
-        model: the policy; with LoRA adapters (peft) the reference is the model with adapters off.
+        model: the policy; with new LoRA adapters (peft) the reference is the model with adapters off.
         args: `PreferenceConfig`.
         train_dataset: tokenised answers with `label` (`unveil.data.tokenize_responses`), or prompts with their
             candidates (`unveil.data.tokenize_groups`), as the objective's `shape` asks.
         eval_dataset: held-out rows of the same kind, or a dictionary of such datasets.
-        ref_model: the reference; default: a frozen copy of `model` as given, or adapters off.
+        ref_model: the reference; default: a frozen copy of `model` as given (of adapters alone, beside weights that
+            it shares), or new adapters switched off.
         reference: a reference strategy, for instance cached values; instead of `ref_model`.
         objective: overrides the objective that `args` describes.
         replay_dataset: tokenised answers without labels, for `args.replay_weight`.
@@ -137,10 +139,11 @@ class PreferenceTrainer(SurrogateTrainer):
             return self._from_cache(model if ref_model is None else ref_model)
         if ref_model is not None:
             reference = FrozenCopy(ref_model, self.denoiser)
-        elif isinstance(model, PeftModel):
+        elif isinstance(model, PeftModel) and starts_as_base(model):
             return AdaptersOff(model, self.denoiser)
         else:
-            reference = FrozenCopy.of(model, self.denoiser)
+            sharded = self.is_fsdp_enabled or self.is_deepspeed_enabled
+            reference = FrozenCopy.of(model, self.denoiser, share_frozen=not sharded)
         reference.prepare(self.accelerator)
         return reference
 
@@ -152,7 +155,7 @@ class PreferenceTrainer(SurrogateTrainer):
         known: Any = held_out
         return reference_from_cache(
             str(self.args.ref_cache), model, self.denoiser, tokenizer, dataset, self.args, known,
-            adapters=isinstance(model, PeftModel) and model is not self.policy, lone_row_joins=self.lone_row_joins,
+            adapters=isinstance(model, PeftModel) and not starts_as_base(model), lone_row_joins=self.lone_row_joins,
         )  # fmt: skip
 
     def before_training(self) -> None:

@@ -1,7 +1,8 @@
 """Reference as a strategy: where B_ref comes from.
 
-`FrozenCopy`       a second set of weights, the default of full fine-tuning; it may follow the policy (`mix`).
-`AdaptersOff`      the same weights with LoRA switched off: no extra memory.
+`FrozenCopy`       a second set of weights, the default of full fine-tuning; it may follow the policy (`mix`). Of
+                   adapters that go on being trained it copies the adapters alone.
+`AdaptersOff`      the same weights with new adapters (LoRA) switched off: no extra memory.
 `CachedValues`     log-probabilities computed once before training; no second model stays in memory.
 `CachedReference`  the same from a folder that outlives the run (`unveil.training.cached_reference`).
 
@@ -67,9 +68,10 @@ class FrozenCopy:
         self.denoiser = Denoiser(model, denoiser.mask_token_id, denoiser.logit_shift)
 
     @classmethod
-    def of(cls, model: nn.Module, denoiser: Denoiser) -> "FrozenCopy":
-        """Copy the policy as it is now."""
-        return cls(copy.deepcopy(model), denoiser)
+    def of(cls, model: nn.Module, denoiser: Denoiser, share_frozen: bool = False) -> "FrozenCopy":
+        """Copy the policy as it is now; with `share_frozen`, weights that are not trained are those of the policy."""
+        shared = {id(p): p for p in model.parameters() if share_frozen and not p.requires_grad}
+        return cls(copy.deepcopy(model, dict(shared)), denoiser)
 
     def prepare(self, accelerator: Any) -> None:
         """Give it the precision and the sharding of the policy, so that both run the same kernels."""

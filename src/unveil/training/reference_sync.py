@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from datasets import Dataset, concatenate_datasets
+from peft import PeftModel
 from safetensors.torch import load_file, save_file
 from transformers import TrainerCallback
 
@@ -38,7 +39,7 @@ class ReferenceSync(TrainerCallback):
     """Moves the reference after a step, and keeps it with every checkpoint so that a run resumes exactly."""
 
     def __init__(self, trainer: "PreferenceTrainer", stages: list[int]) -> None:
-        if not isinstance(trainer.reference, FrozenCopy):
+        if not isinstance(trainer.reference, FrozenCopy) or isinstance(trainer.policy, PeftModel):
             raise UserError(
                 "--sync_ref_model, --curriculum_stages: need a reference with weights of its own that may move; leave "
                 "out --use_peft, and cached values"

@@ -21,6 +21,7 @@ from unveil.files import write_json
 from unveil.likelihood.digests import digest, digest_of_tokenizer, digest_of_weights, settings_of_model
 from unveil.likelihood.version import ESTIMATOR_VERSION
 from unveil.models import unwrap
+from unveil.models.adapters import starts_as_base
 from unveil.training.draw_config import DrawConfig
 
 if TYPE_CHECKING:
@@ -233,5 +234,5 @@ def _plain(value: Any) -> Any:
 
 
 def start_of(model: nn.Module) -> str:
-    """Return the digest of the weights that a run starts from, without those of adapters."""
-    return digest_of_weights(model)
+    """Return the digest of the weights that a run starts from, without those of new adapters."""
+    return digest_of_weights(model, adapters=not starts_as_base(model))

@@ -1,5 +1,7 @@
 """From names to things that can be trained: adapters and tokenised data, which every training command needs."""
 
+import warnings
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 from datasets import Dataset
@@ -9,7 +11,8 @@ from transformers import PreTrainedTokenizerBase
 
 from unveil.data import tokenize_groups, tokenize_responses
 from unveil.errors import UserError
-from unveil.models import LORA_TARGETS, Denoiser
+from unveil.models import Denoiser
+from unveil.models.lora_targets import default_targets, read_targets, require_targets
 
 
 class TokenLimits(Protocol):
@@ -23,13 +26,35 @@ class TokenLimits(Protocol):
 
 
 def add_adapters(
-    model: nn.Module, r: int = 16, alpha: int = 32, dropout: float = 0.05, target_modules: list[str] | None = None
+    model: nn.Module,
+    r: int = 16,
+    alpha: int = 32,
+    dropout: float = 0.05,
+    target_modules: Sequence[str] | str | None = None,
+    revision: str | None = None,
 ) -> nn.Module:
-    """Wrap the model in LoRA adapters (peft); by default on every linear layer of the blocks, not on the head."""
-    config = LoraConfig(r=r, lora_alpha=alpha, lora_dropout=dropout, target_modules=target_modules or LORA_TARGETS)
+    """Wrap the model in LoRA adapters (peft); by default on every linear layer of the blocks, not on the head.
+
+    target_modules: names, a regular expression or `all-linear`. revision: of the base on the hub, kept for loading.
+
+    Raises:
+        UserError: a rank, alpha or dropout out of range, or targets that the model lacks or that peft cannot adapt.
+    """
+    if r < 1:
+        raise UserError(f"--lora_r {r}: at least rank 1 is needed")
+    if alpha < 1:
+        raise UserError(f"--lora_alpha {alpha}: must be above 0, or the adapters do nothing")
+    if not 0 <= dropout < 1:
+        raise UserError(f"--lora_dropout {dropout:g}: must be from 0 to below 1")
+    targets = read_targets(target_modules) or default_targets(model)
+    require_targets(model, targets)
+    config = LoraConfig(r=r, lora_alpha=alpha, lora_dropout=dropout, target_modules=targets)
+    config.revision = revision
     try:
-        return get_peft_model(model, config)  # type: ignore[arg-type]
-    except ValueError as error:
+        with warnings.catch_warnings():  # adapters are not merged in passing, so tied weights do them no harm
+            warnings.filterwarnings("ignore", "Model has `tie_word_embeddings=True`")
+            return get_peft_model(model, config)  # type: ignore[arg-type]
+    except (ValueError, TypeError, NotImplementedError) as error:
         raise UserError(f"--lora_target_modules: {' '.join(str(error).split())}") from error
 
 

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from peft import PeftModel
 from torch import nn
 
 from unveil.errors import UserError
@@ -30,6 +31,7 @@ from unveil.likelihood import (
     weighted_log_probs,
 )
 from unveil.models import Denoiser
+from unveil.models.adapters import record_of_base, write_record
 from unveil.objectives import PositionWeights
 from unveil.training.divergence import GradientGuard, bad_rows, diverged, weights_are_finite
 from unveil.training.draw_config import DrawConfig
@@ -73,12 +75,19 @@ class SurrogateTrainer(SharedTrainer):
         collator: Any = collate
         super().__init__(model=model, args=args, data_collator=collator, **kwargs)
         self.policy = model
+        self._base = record_of_base(model) if isinstance(model, PeftModel) else None
         self.denoiser = Denoiser(model)
         self.flop_count = FlopCount(model)
         self._tokens_to_keep = 0
         self._told_of_long_rows = False
         self.add_callback(MetricsFile())
         self.add_callback(GradientGuard())
+
+    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+        """Save the weights; beside adapters, what tells whether their base is still the same."""
+        super()._save(output_dir, state_dict)
+        if self._base is not None:
+            write_record(self._base, output_dir or str(self.args.output_dir))
 
     # -- pass 1 -----------------------------------------------------------------------------------------------------
 
