@@ -1,6 +1,7 @@
 """From rows of a file to columns of one type each, with what does not fit told row by row."""
 
 import contextlib
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
@@ -96,6 +97,8 @@ def _column(name: str, values: list[Any], read_as: str | None, faults: Faults) -
             f"{faults.source}: the column {shortened(name)} has a name that is no text; it is left out", stacklevel=7
         )
         return None
+    if read_as == LABEL:
+        values = [None if isinstance(value, float) and math.isnan(value) else value for value in values]
     with contextlib.suppress(*_NO_TYPE):
         return pa.array(values)
     values = join_text_parts(values)
@@ -115,7 +118,9 @@ def _column(name: str, values: list[Any], read_as: str | None, faults: Faults) -
 
 
 def _are_scalars(values: list[Any]) -> bool:
-    return all(value is None or isinstance(value, bool | int | float | str) for value in values)
+    return all(value is None or isinstance(value, bool | int | float | str) for value in values) and not any(
+        _is_huge(value) for value in values
+    )
 
 
 def _without_misfits(name: str, values: list[Any], faults: Faults) -> pa.Array:
