@@ -34,7 +34,7 @@ class Likelihoods(NamedTuple):
     length: Tensor | None = None
     """Number of scored tokens, for objectives that work per token."""
     mismatched: Tensor | None = None
-    """B_policy - B_reference of answers put under other prompts of the batch, nats, `[m]`: `kto(baseline="trl_kl")`."""
+    """B_policy - B_reference of answers put under other prompts, nats, `[m]`: `kto(baseline="trl_kl")`."""
 
     def margins(self) -> Tensor:
         """u = B_policy - B_reference, nats, `[..., K]`."""
