@@ -145,7 +145,7 @@ def two_judges(generator, items: int, same: float = 0.6, margins=(0.5, 0.15, 0.3
 
 def test_cohen_kappa():
     def experiment(generator):
-        found = cohen_kappa(*(labels.tolist() for labels in two_judges(generator, 200)), resamples=400)
+        found = cohen_kappa(*(labels.tolist() for labels in two_judges(generator, 200)))
         return found.low, found.high
 
     assert 0.93 < coverage(experiment, 0.6) < 0.97
@@ -157,7 +157,7 @@ def test_krippendorff_alpha_with_missing_labels():
             [None if gone else int(label) for label, gone in zip(row, generator.random(200) < 0.1)]
             for row in two_judges(generator, 200)
         ]
-        found = krippendorff_alpha(labels, resamples=400)
+        found = krippendorff_alpha(labels)
         return found.low, found.high
 
     assert 0.93 < coverage(experiment, 0.6) < 0.97
@@ -188,3 +188,20 @@ def test_the_minimum_detectable_difference_is_found_with_the_power_it_promises(n
         found += adjusted_win_rate(outcomes).low > 0.5
     assert 0.77 < found / EXPERIMENTS < 0.83
     assert abs(deviation_from_even(outcomes) - np.sqrt((1 - ties) / 4)) < 0.05
+
+
+@pytest.mark.parametrize("coefficient", ["kappa", "alpha"])
+@pytest.mark.parametrize("items", [20, 50, 100, pytest.param(400, marks=SLOW)])
+def test_agreement_of_few_prompts_is_covered(coefficient, items):
+    """Also where it is high, and the bootstrap covered 0.89 or less."""
+    generator = np.random.default_rng(7)
+    for same in (0.3, 0.8):
+        hits = known = 0
+        for _ in range(EXPERIMENTS // 2):
+            labels = [row.tolist() for row in two_judges(generator, items, same)]
+            found = cohen_kappa(*labels) if coefficient == "kappa" else krippendorff_alpha(labels)
+            if found.low is not None and found.high is not None:
+                known += 1
+                hits += found.low <= same <= found.high
+        assert known > 0.9 * EXPERIMENTS // 2
+        assert 0.92 < hits / known < 0.985

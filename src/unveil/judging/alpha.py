@@ -4,7 +4,7 @@
 
 An item with m >= 2 labels adds 1 / (m - 1) to the coincidence o_ck for every ordered pair (c, k) of labels that two
 judges gave it; n_c = sum_k o_ck, n = sum_c n_c (Krippendorff, "Computing Krippendorff's alpha-reliability", 2011). 1 is
-full agreement, 0 chance. The interval is a bootstrap over prompts.
+full agreement, 0 chance. The interval is made as that of Cohen's kappa.
 """
 
 from collections.abc import Hashable, Sequence
@@ -19,7 +19,6 @@ def krippendorff_alpha(
     labels: Sequence[Sequence[Hashable | None]],
     clusters: Sequence[Hashable] | None = None,
     level: float = 0.95,
-    resamples: int = 2000,
 ) -> Agreement:
     """labels: for each judge one label per item, None where it gave none. `n` counts items with two labels or more.
 
@@ -37,7 +36,7 @@ def krippendorff_alpha(
     ordered = counts[:, :, None] * counts[:, None, :] - np.eye(counts.shape[1]) * counts[:, :, None]
     coincidences = ordered / (given - 1)[:, None, None]
     units = None if clusters is None else [clusters[i] for i in kept]
-    return agreement_of_tables(coincidences, units, alpha_of_coincidences, level, resamples)
+    return agreement_of_tables(coincidences, units, alpha_of_coincidences, level)
 
 
 def alpha_of_coincidences(tables: np.ndarray) -> np.ndarray:

@@ -3,19 +3,25 @@
     kappa = (p_o - p_e) / (1 - p_e)
 
 p_o is the share of items on which they give the same label, p_e the share that two judges with the same margins would
-reach by chance. 1 is full agreement, 0 chance. The interval is a bootstrap over prompts.
+reach by chance. 1 is full agreement, 0 chance.
+
+The interval is over prompts. Two imaginary prompts join the table, one on which the judges agree and one on which they
+do not look at each other, with the margins that were observed; the standard error of the coefficient, linear in what
+each prompt adds, then makes a symmetric interval for atanh(coefficient) with the quantile of Student's t.
 """
 
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.special import stdtrit
 
 from unveil.errors import UserError
-from unveil.judging.bootstrap import bootstrap_sums
 from unveil.judging.clusters import cluster_sums
+from unveil.judging.win_rate import check_level
 
-_ALIKE = 1e-9  # coefficients that differ by less differ by rounding
+_IMAGINARY = 2.0
+_STEP = 1e-5  # of the derivative, in parts of the table
 
 
 @dataclass(frozen=True)
@@ -23,9 +29,7 @@ class Agreement:
     """A coefficient of agreement with its interval at `level`.
 
     value is None when it is undefined: nothing was judged by two, or only one label was ever used. low, high: None
-    when not known: the resamples are all alike (as where judges agree on all of a few items) and tell nothing of the
-    spread, there is only one prompt, or too few resamples define the coefficient. observed: share of equal labels; n:
-    items that count.
+    when not known: there is only one prompt. observed: share of equal labels; n: items that count.
     """
 
     value: float | None
@@ -41,11 +45,10 @@ def cohen_kappa(
     labels_b: Sequence[Hashable | None],
     clusters: Sequence[Hashable] | None = None,
     level: float = 0.95,
-    resamples: int = 2000,
 ) -> Agreement:
     """Agreement of two judges on the same items; an item that either left out (None) does not count.
 
-    clusters: items with the same label are resampled together; None = each by itself.
+    clusters: items with the same label are one unit of evidence; None = each by itself.
     """
     if len(labels_a) != len(labels_b):
         raise UserError(f"kappa: {len(labels_a)} and {len(labels_b)} labels; both judges must label the same items")
@@ -55,7 +58,7 @@ def cohen_kappa(
     tables = np.zeros((len(kept), len(names), len(names)))
     tables[np.arange(len(kept)), a, b] = 1
     units = None if clusters is None else [clusters[i] for i in kept]
-    return agreement_of_tables(tables, units, kappa_of_tables, level, resamples)
+    return agreement_of_tables(tables, units, kappa_of_tables, level)
 
 
 def agreement_of_tables(
@@ -63,7 +66,6 @@ def agreement_of_tables(
     clusters: Sequence[Hashable] | None,
     coefficient: Callable[[np.ndarray], np.ndarray],
     level: float,
-    resamples: int,
 ) -> Agreement:
     """The coefficient of summed tables with its interval.
 
@@ -71,22 +73,43 @@ def agreement_of_tables(
     diagonal. clusters: one label per item, or None. coefficient: tables [R, labels, labels] -> values [R], NaN where
     undefined.
     """
+    check_level(level)
     if len(tables) == 0:
         return Agreement(None, None, None, None, 0, level)
     parts = tables if clusters is None else cluster_sums(tables, clusters)
     total = parts.sum(0)
     value = float(coefficient(total[None])[0])
-    interval = bootstrap_sums(parts, coefficient, level, resamples) if len(parts) > 1 else None
-    if interval and interval[1] - interval[0] < _ALIKE:
-        interval = None
+    known = len(parts) > 1 and np.isfinite(value)
+    interval = interval_of_sum(parts, coefficient, level) if known else None
     return Agreement(
         value=value if np.isfinite(value) else None,
-        low=interval[0] if interval else None,
-        high=interval[1] if interval else None,
+        low=min(value, interval[0]) if interval else None,
+        high=max(value, interval[1]) if interval else None,
         observed=float(np.trace(total) / total.sum()),
         n=len(tables),
         level=level,
     )
+
+
+def interval_of_sum(
+    parts: np.ndarray, coefficient: Callable[[np.ndarray], np.ndarray], level: float
+) -> tuple[float, float]:
+    """The interval for a coefficient of the sum of `parts` [prompts, labels, labels], as the module describes it."""
+    total, units = parts.sum(0), len(parts)
+    mass = total.sum() / units  # of one prompt
+    rows, columns = total.sum(1), total.sum(0)
+    apart, together = np.outer(rows, columns) / total.sum(), np.diag((rows + columns) / 2)
+    imaginary = _IMAGINARY / units * (apart + together) / 2
+    joined = total + imaginary
+    labels = len(total)
+    cells = np.eye(labels * labels).reshape(-1, labels, labels)
+    step = _STEP * joined.sum()
+    slopes = (coefficient(joined + step * cells) - coefficient(joined - step * cells)) / (2 * step)
+    moved = parts.reshape(units, -1) @ slopes
+    variance = (moved**2).sum() + mass * (imaginary.ravel() * slopes**2).sum()
+    centre = float(coefficient(joined[None])[0])
+    half = float(stdtrit(units - 1, (1 + level) / 2)) * np.sqrt(variance) / (1 - centre**2)
+    return float(np.tanh(np.arctanh(centre) - half)), float(np.tanh(np.arctanh(centre) + half))
 
 
 def kappa_of_tables(tables: np.ndarray) -> np.ndarray:
