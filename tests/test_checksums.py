@@ -50,8 +50,16 @@ def test_a_file_that_is_not_as_written_is_named(folder, name, damage, told):
 
 def test_a_foreign_file_is_named_where_none_may_be(folder):
     (folder / "z.bin").touch()
-    assert checksums.damage_of(folder) == "z.bin does not belong there"
-    assert checksums.damage_of(folder, foreign=False) is None
+    assert checksums.damage_of(folder, foreign=True) == "z.bin does not belong there"
+    assert checksums.damage_of(folder) is None
+
+
+def test_only_the_files_that_are_asked_for_are_looked_at(folder):
+    flipped(folder / "b", 0)
+    assert checksums.damage_of(folder, only=("a", "inside/*")) is None
+    assert checksums.damage_of(folder, only=("b*",)) == "b is not what was written"
+    checksums.unlist(folder, "b")
+    assert checksums.damage_of(folder) is None
 
 
 def test_every_bit_of_the_list_counts(folder):

@@ -9,6 +9,7 @@ import json
 import os
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from unveil.files import read_json, write_json
 FILE = "checksums.json"
 _PIECE = 2**22
 _FORMAT = 1
+_UNREADABLE = (ValueError, KeyError, TypeError, AttributeError)
 
 
 def checksum(path: str | Path) -> str:
@@ -29,44 +31,55 @@ def checksum(path: str | Path) -> str:
     return hashed.hexdigest()
 
 
-def write_checksums(folder: Path, names: Iterable[str] | None = None, place: Path | None = None) -> None:
-    """List the files of a folder (all, or those that are named) in `checksums.json` there, or in `place`."""
-    found = sorted(_files_of(folder) if names is None else names)
+def write_checksums(folder: Path, files: Mapping[str, Path] | None = None) -> None:
+    """List files in `folder / "checksums.json"`: all that is in the folder, or `files` by the names that they will
+    have there."""
+    files = {name: folder / name for name in _files_of(folder)} if files is None else files
+    names = sorted(files)
     with ThreadPoolExecutor(_threads()) as pool:
-        sums = list(pool.map(lambda name: checksum(folder / name), found))
-    files = {name: {"bytes": (folder / name).stat().st_size, "sha256": sums[i]} for i, name in enumerate(found)}
-    listed = {"format": _FORMAT, "files": files}
-    write_json((place or folder) / FILE, listed | {"sha256_of_this": _own(files)})
+        sums = list(pool.map(lambda name: checksum(files[name]), names))
+    _write(folder, {name: {"bytes": files[name].stat().st_size, "sha256": sums[i]} for i, name in enumerate(names)})
 
 
-def damage_of(folder: Path, foreign: bool = True) -> str | None:
+def unlist(folder: Path, name: str) -> None:
+    """Take a file that is going to change out of the list, where there is one."""
+    try:
+        listed = _read(folder / FILE)
+    except (OSError, *_UNREADABLE):
+        return
+    if name in listed:
+        _write(folder, {other: known for other, known in listed.items() if other != name})
+
+
+def damage_of(folder: Path, only: Iterable[str] | None = None, foreign: bool = False) -> str | None:
     """What is wrong with the files that `checksums.json` lists, the first of them by name; None if they are as written.
 
     A folder without a list, of an earlier version, has no known damage: ask `has_checksums`.
 
     Args:
         folder: where the list is.
+        only: patterns of the names to look at; unset: all.
         foreign: whether a file that is not listed is damage; else it is none of ours.
     """
     if not has_checksums(folder):
         return None
     try:
         listed = _read(folder / FILE)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, *_UNREADABLE):
         return f"{FILE} is damaged"
-    for name, known in listed.items():
+    wanted = [name for name in listed if only is None or any(fnmatch(name, pattern) for pattern in only)]
+    for name in wanted:
         if not (folder / name).is_file():
             return f"{name} is missing"
-        size = (folder / name).stat().st_size
-        if size != known["bytes"]:
-            return f"{name} is {'cut' if size < known['bytes'] else 'too long'} ({size} of {known['bytes']} bytes)"
-    if foreign:
-        others = [name for name in _files_of(folder) if name not in listed]
-        if others:
-            return f"{min(others)} does not belong there"
+        size, known = (folder / name).stat().st_size, listed[name]["bytes"]
+        if size != known:
+            return f"{name} is {'cut' if size < known else 'too long'} ({size} of {known} bytes)"
+    others = [name for name in _files_of(folder) if name not in listed] if foreign else []
+    if others:
+        return f"{min(others)} does not belong there"
     with ThreadPoolExecutor(_threads()) as pool:
-        sums = list(pool.map(lambda name: checksum(folder / name), listed))
-    changed = [name for name, found in zip(listed, sums) if found != listed[name]["sha256"]]
+        sums = list(pool.map(lambda name: checksum(folder / name), wanted))
+    changed = [name for name, found in zip(wanted, sums) if found != listed[name]["sha256"]]
     return f"{changed[0]} is not what was written" if changed else None
 
 
@@ -75,14 +88,18 @@ def has_checksums(folder: Path) -> bool:
     return (folder / FILE).exists()
 
 
-def require_as_written(folder: Path, where: str, remedy: str, foreign: bool = False) -> None:
-    """Refuse a folder whose listed files are missing, cut or changed.
+def require_as_written(folder: Path, where: str, remedy: str, only: Iterable[str] | None = None) -> None:
+    """Refuse a folder of which a listed file (`only` those of these patterns) is missing, cut or changed.
 
     Raises:
         UserError: `WHERE: NAME is ...; REMEDY`.
     """
-    if damage := damage_of(folder, foreign):
+    if damage := damage_of(folder, only):
         raise UserError(f"{where}: {damage}; {remedy}")
+
+
+def _write(folder: Path, files: Mapping[str, Any]) -> None:
+    write_json(folder / FILE, {"format": _FORMAT, "files": files, "sha256_of_this": _own(files)})
 
 
 def _read(file: Path) -> dict[str, dict[str, Any]]:

@@ -19,6 +19,7 @@ from unveil.errors import UserError
 
 # Beside the place of a folder: its earlier content, for the moment in which the new one takes its place.
 _ASIDE = ".replaced"
+_GONE = ".removed"
 _NO_SYNC_THERE = (errno.EINVAL, errno.EBADF, errno.ENOTSUP, errno.EACCES, errno.EISDIR)
 
 
@@ -192,14 +193,17 @@ def recover_folder(place: Path) -> None:
 
 
 def recover_folders(folder: Path) -> None:
-    """`recover_folder` for all that is directly in a folder."""
+    """`recover_folder` for all that is directly in a folder, and the end of what `remove_folder` began."""
     for aside in folder.glob(f".*{_ASIDE}"):
         recover_folder(folder / aside.name[1 : -len(_ASIDE)])
+    for gone in folder.glob(f".*{_GONE}"):
+        shutil.rmtree(gone, ignore_errors=True)
 
 
 def remove_folder(path: Path) -> None:
     """Remove a folder so that nobody ever takes what is left of it for the whole."""
-    gone = _beside(path)
+    gone = path.with_name(f".{path.name}{_GONE}")
+    shutil.rmtree(gone, ignore_errors=True)
     os.rename(path, gone)
     shutil.rmtree(gone, ignore_errors=True)
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from unveil.checksums import require_as_written
 from unveil.errors import UserError, shortened
 from unveil.judging import sign_test
 
@@ -130,6 +131,7 @@ def read_run(path: Path) -> RunRecord:
             f"{path}: is no run folder, it holds neither {RUN} nor {METRICS} nor {COMPARE}; give folders that unveil "
             "train, sft, demo or compare wrote"
         )
+    require_as_written(path, str(path), "run it again, or mend the file from a copy", (RUN, METRICS))
     run = RunRecord(path)
     if (path / RUN).is_file():
         run.record = _read_record(path / RUN)

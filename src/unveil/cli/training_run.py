@@ -1,7 +1,6 @@
 """What `unveil train` and `unveil sft` share: the output folder, the model, the run and its end."""
 
 import math
-import os
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -28,6 +27,7 @@ from unveil.cli.progress import ProgressLines, shown_metrics
 from unveil.data import shared_prompts, split_by_prompt
 from unveil.errors import UserError, warn_user
 from unveil.files import require_empty
+from unveil.locks import claim_folder
 from unveil.models.merging import merge_adapters
 from unveil.terminal import PlainConsole, say
 from unveil.training import add_adapters, checkpoint_to_resume, finish_run, finished_run
@@ -39,19 +39,22 @@ from unveil.training.surrogate_trainer import SurrogateTrainer
 AT_THE_TOP = (
     "metrics.jsonl", "run.json", "trainer_state.json", "training_args.bin", "config.json",
     "generation_config.json", "model.safetensors*", "model-*.safetensors", "adapter_config.json",
-    "adapter_model.safetensors", "base_model.json",
+    "adapter_model.safetensors", "base_model.json", "checksums.json", ".checkpoint-*",
 )  # fmt: skip
 # Left-overs of another run beside a new one would be mistaken for its own.
 LEFT_BEHIND = ("checkpoint-*", ".saving", *AT_THE_TOP)
 
 
 def open_output(args: DrawConfig, overwrite: bool, argv: Sequence[str], *others: Any) -> str | None:
-    """The checkpoint to resume from, if any; else the output folder must be free. Creates nothing.
+    """The checkpoint to resume from, if any; else the output folder must be free. No other process may use it now.
 
     Raises:
-        UserError: a folder with something in it or with something that the run reads, no checkpoint to resume from.
+        UserError: a folder with something in it or with something that the run reads, no checkpoint to resume from,
+            another process in the folder, a place where no folder can be.
     """
     output = Path(str(args.output_dir))
+    if args.process_index == 0:
+        claim_folder(output)
     last = get_last_checkpoint(str(output)) if output.is_dir() else None
     if last is None and _asks_to_go_on(args) and (output / "run.json").is_file():
         return None  # it may be finished: `run` finds out
@@ -68,9 +71,6 @@ def open_output(args: DrawConfig, overwrite: bool, argv: Sequence[str], *others:
             "--resume_from_checkpoint True to go on with it, another folder, or --overwrite to remove it and start anew"
         )
     require_empty(output, overwrite)
-    above = next(folder for folder in output.absolute().parents if folder.exists())
-    if not above.is_dir() or not os.access(above, os.W_OK):
-        raise UserError(f"--output_dir {output}: no folder can be made in {above}; give another one")
     return checkpoint
 
 

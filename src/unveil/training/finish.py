@@ -16,6 +16,7 @@ import torch
 import transformers
 
 import unveil
+from unveil.checksums import require_as_written
 from unveil.files import write_json
 from unveil.secrets import shown_command
 from unveil.training.divergence import require_finite_weights
@@ -49,24 +50,23 @@ def own_arguments(args: DrawConfig) -> dict[str, Any]:
 def finish_run(trainer: SurrogateTrainer, source: str, extra: dict[str, Any] | None = None) -> None:
     """Save model, tokenizer, model card and `run.json` in the output folder (main process)."""
     require_finite_weights(trainer.policy, trainer.state.global_step)
-    output = Path(str(trainer.args.output_dir))
-    trainer.save_model(str(output))
-    trainer.save_state()
-    if not trainer.args.should_save:
-        return
-    record = {
-        "command": shown_command(["unveil", *sys.argv[1:]]),
-        "versions": versions(),
-        "arguments": own_arguments(trainer.args),
-        "data": source,
-        "world_size": trainer.args.world_size,
-        "steps": trainer.state.global_step,
-        "final": {k: v for k, v in trainer.state.log_history[-1].items() if _finite(v)},
-        **(extra or {}),
-        "identity": trainer.identity,
-    }
-    write_json(output / "run.json", record)
-    write_model_card(output, trainer, source, record)
+
+    def add(folder: Path) -> None:
+        record = {
+            "command": shown_command(["unveil", *sys.argv[1:]]),
+            "versions": versions(),
+            "arguments": own_arguments(trainer.args),
+            "data": source,
+            "world_size": trainer.args.world_size,
+            "steps": trainer.state.global_step,
+            "final": {k: v for k, v in trainer.state.log_history[-1].items() if _finite(v)},
+            **(extra or {}),
+            "identity": trainer.identity,
+        }
+        write_json(folder / "run.json", record)
+        write_model_card(folder, trainer, source, record)
+
+    trainer.publish_model(add)
 
 
 def finished_run(trainer: SurrogateTrainer) -> dict[str, Any] | None:
@@ -77,6 +77,8 @@ def finished_run(trainer: SurrogateTrainer) -> dict[str, Any] | None:
         record = _record_of(output / "run.json")
         there = record.get("identity") if record else None
         same = isinstance(there, dict) and not any(differences(there, trainer.identity))
+        if same:
+            require_as_written(output, f"--output_dir {output}", "give --overwrite to run it again")
         found.append(record if same and any(output.glob("*.safetensors")) else None)
     return trainer.gathered(found)[0]
 

@@ -20,6 +20,7 @@ CITATIONS = {
 def write_model_card(folder: Path, trainer: "SurrogateTrainer", source: str, record: dict[str, Any]) -> None:
     """Write `README.md` with front matter that the hub reads."""
     config = unwrap(trainer.policy).config
+    name = Path(str(trainer.args.output_dir)).resolve().name
     base = config.name_or_path or None
     adapters = (folder / "adapter_config.json").is_file()
     method = str(trainer._name)
@@ -30,13 +31,13 @@ def write_model_card(folder: Path, trainer: "SurrogateTrainer", source: str, rec
         # A local path names nothing for other readers.
         **({"base_model": base} if base and not Path(base).exists() else {}),
     }
-    rows = "\n".join(f"| `{name}` | {value} |" for name, value in record["arguments"].items() if value is not None)
-    versions = ", ".join(f"{name} {version}" for name, version in record["versions"].items())
+    rows = "\n".join(f"| `{flag}` | {value} |" for flag, value in record["arguments"].items() if value is not None)
+    versions = ", ".join(f"{library} {version}" for library, version in record["versions"].items())
     text = f"""---
 {yaml.safe_dump(front, sort_keys=False).strip()}
 ---
 
-# {folder.resolve().name}
+# {name}
 
 Trained with [unveil](https://pypi.org/project/unveil/) by {CITATIONS.get(method, method)}.
 
@@ -45,7 +46,7 @@ Trained with [unveil](https://pypi.org/project/unveil/) by {CITATIONS.get(method
 - Steps: {record["steps"]}
 
 ```bash
-unveil generate --model_name_or_path {folder.resolve().name} --prompt "..."
+unveil generate --model_name_or_path {name} --prompt "..."
 ```
 
 ## Training arguments
