@@ -84,6 +84,16 @@ def _beside(place: Path) -> Path:
 
 
 @contextmanager
+def claimed(folder: str | Path, flag: str = "--output_dir", beside: bool = False) -> Iterator[None]:
+    """`claim_folder` for the length of a block."""
+    claim = claim_folder(folder, flag, beside)
+    try:
+        yield
+    finally:
+        claim.release()
+
+
+@contextmanager
 def claims_end_here() -> Iterator[None]:
     """Release, at the end, what was claimed inside."""
     before = list(_claims)

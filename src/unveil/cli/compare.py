@@ -30,6 +30,7 @@ from unveil.generation import GenerationConfig
 from unveil.judging import Judge, Judgement, judge_answers
 from unveil.judging.judge import Columns
 from unveil.judging.panel import Panel
+from unveil.locks import claim_folder
 from unveil.models import Denoiser
 from unveil.terminal import say
 
@@ -174,6 +175,7 @@ def output_folder(data: CompareArguments) -> Path | None:
     if not data.output_dir:
         return None
     folder = Path(data.output_dir)
+    claim_folder(folder)
     if without_results(folder):
         return folder
     if (folder / ANSWERS).is_file() and not (data.resume or data.overwrite):

@@ -18,6 +18,7 @@ from unveil.evaluation.request_cache import RequestCache
 from unveil.evaluation.settings import ModelSettings, parse_model_args, settings_of
 from unveil.evaluation.tasks import leaf_tasks, load_tasks, require_lm_eval, settle_shots
 from unveil.files import write_json
+from unveil.locks import claim_folder
 from unveil.terminal import say
 
 DESCRIPTION = """Run lm-eval's tasks, or your own task files, on a masked diffusion language model: likelihoods by
@@ -123,8 +124,7 @@ def _output_folder(args: EvaluateArguments) -> Path | None:
     if args.output_dir is None:
         return None
     folder = Path(args.output_dir)
-    if folder.is_file():
-        raise UserError(f"--output_dir {folder}: is a file, a folder is needed; give another name")
+    claim_folder(folder)
     if (folder / RESULTS).exists() and not args.overwrite:
         raise UserError(
             f"--output_dir {folder}: holds {RESULTS} already; give --overwrite (answers and likelihoods that are known "

@@ -16,7 +16,7 @@ from transformers import PreTrainedTokenizerBase
 
 from unveil.cli.prompting import Answer, GenerationArguments
 from unveil.errors import UserError, name_rows
-from unveil.files import write_json, write_text
+from unveil.files import append_text, read_whole_lines, write_json, write_text
 from unveil.generation import GenerationConfig
 from unveil.judging.whole_text import whole_text
 from unveil.likelihood.digests import digest, digest_of_tokenizer, digest_of_weights, settings_of_model
@@ -92,8 +92,7 @@ class KeptAnswers:
 
     def _append(self, kept: Sequence[tuple[Asked, str, Answer]]) -> None:
         if self._path is not None:
-            with self._path.open("a", encoding="utf-8") as file:
-                file.write("".join(_line(*one) for one in kept))
+            append_text(self._path, "".join(_line(*one) for one in kept))
 
 
 def without_results(folder: Path) -> bool:
@@ -177,7 +176,7 @@ def _line(asked: Asked, prompt: str, answer: Answer) -> str:
 def _read(path: Path) -> dict[Asked, tuple[str, Answer]]:
     """The whole lines of the file; a last one that was cut by a kill is left out."""
     found = {}
-    for number, line in enumerate(path.read_bytes().split(b"\n")[:-1], start=1):
+    for number, line in enumerate(read_whole_lines(path)[0], start=1):
         try:
             row = json.loads(line)
             asked = Asked(str(row["side"]), int(row["seed"]), int(row["example_id"]))

@@ -1,13 +1,17 @@
 """`unveil matrix`: a declared grid of trainings and evaluations, run cell by cell, in one table."""
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from signal import Signals
 
+from unveil.children import StoppedBySignalError
 from unveil.cli.parser import parse
-from unveil.errors import UserError
 from unveil.evaluation.grid import read_grid
 from unveil.evaluation.grid_steps import shown, steps_of
+from unveil.files import require_place_for_folder
+from unveil.locks import claim_folder
 from unveil.terminal import say
 
 DESCRIPTION = """Run methods x starts x data sizes x seeds x tasks as declared in a YAML file, each step in a process of
@@ -35,8 +39,7 @@ def main(argv: Sequence[str]) -> int:
     (args,) = parse((MatrixArguments,), words, "unveil matrix", DESCRIPTION, required=required)
     grid = read_grid(args.matrix)
     output_dir = Path(args.output_dir)
-    if output_dir.is_file():
-        raise UserError(f"--output_dir {output_dir}: is a file, a folder is needed; give another name")
+    require_place_for_folder(output_dir)
     from unveil.cli.matrix_check import check_flags
 
     check_flags(grid, output_dir, args.matrix)
@@ -48,7 +51,12 @@ def main(argv: Sequence[str]) -> int:
     from unveil.evaluation.grid_run import FAILED, run_grid
     from unveil.evaluation.grid_table import markdown, table_of
 
-    records = run_grid(grid, output_dir, tell=say)
+    claim_folder(output_dir)
+    try:
+        records = run_grid(grid, output_dir, tell=say)
+    except StoppedBySignalError as stopped:
+        say(f"unveil matrix: ended by {Signals(stopped.number).name}; the same command goes on", file=sys.stderr)
+        return int(str(stopped.code))
     table = table_of(grid, records, output_dir)
     write_matrix(grid, records, table, output_dir)
     say(markdown(table, grid.columns).rstrip("\n"))

@@ -8,14 +8,14 @@ from typing import Any
 
 from unveil.errors import UserError
 from unveil.files import write_text
+from unveil.locks import claim_file
 
 
 def require_new_file(path: str | None, overwrite: bool, flag: str = "--output_file") -> None:
-    """Refuse a file that is there already, before any work is done."""
+    """Refuse a file that is there already or cannot be there, before any work; keep other processes from writing it."""
     if path is None:
         return
-    if Path(path).is_dir():
-        raise UserError(f"{flag} {path}: is a folder, a file is needed; give another name")
+    claim_file(path, flag)
     if Path(path).exists() and not overwrite:
         raise UserError(f"{flag} {path}: is there already; give --overwrite or another name")
 

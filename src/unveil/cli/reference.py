@@ -24,6 +24,7 @@ from unveil.draws import Plan
 from unveil.errors import UserError
 from unveil.likelihood import build_rows
 from unveil.likelihood.canonical import canonical_log_probs
+from unveil.locks import claim_folder
 from unveil.models import Denoiser
 from unveil.models.adapters import starts_as_base
 from unveil.objectives import Objective
@@ -59,6 +60,8 @@ def main(argv: Sequence[str]) -> None:
     name, folder = str(model_args.model_name_or_path), Path(str(args.output_dir))
     objective = objective_of(args)
     _refuse_what_cannot_be_kept(args, objective)
+    if args.process_index == 0:
+        claim_folder(folder)
     require_cache_or_free(folder)
     refuse_to_lose_inputs([folder], "--output_dir", argv, model_args, script)
     held_out_name = held_out_source(script, args)

@@ -12,7 +12,7 @@ from unveil.cli.parser import parse
 from unveil.cli.report_figures import figures
 from unveil.cli.report_tables import cost_table, displacement_table, missing, rate_table
 from unveil.cli.run_records import RunRecord, read_runs
-from unveil.files import write_bytes, write_text
+from unveil.files import require_place_for_folder, write_bytes, write_text
 from unveil.report import Bullets, Gallery, Pairs, Paragraph, Picture, Section, Table, page
 from unveil.terminal import PlainConsole, say
 
@@ -41,6 +41,8 @@ def main(argv: Sequence[str]) -> None:
     )
     require_new_file(wanted.output_file, wanted.overwrite)
     refuse_to_lose_inputs([wanted.output_file], "--output_file", argv, wanted)
+    if wanted.figures_dir:
+        require_place_for_folder(wanted.figures_dir, "--figures_dir")
     runs = read_runs(wanted.runs)
     pictures = figures(runs)
     tables = {"Win rates": rate_table(runs), "Likelihood": displacement_table(runs), "Cost": cost_table(runs)}

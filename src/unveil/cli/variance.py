@@ -32,6 +32,7 @@ from unveil.draws import DESIGNS, check_design
 from unveil.errors import UserError, warn_user
 from unveil.files import require_empty, write_bytes, write_json
 from unveil.likelihood import COMBINERS, Response, check_combiner
+from unveil.locks import claim_folder
 from unveil.models import Denoiser
 from unveil.terminal import say
 from unveil.training import tokenize
@@ -140,6 +141,7 @@ def main(argv: Sequence[str]) -> None:
     )
     written = [Path(data.output_dir) / name for name in ("variance.json", "variance.png")]
     refuse_to_lose_inputs(written, "--output_dir", argv, model_args, data, own_names=True)
+    claim_folder(data.output_dir)
     require_empty(data.output_dir, data.overwrite)
     rows = read_answers(data)
     policy, tokenizer = load_for_use(model_args, str(model_args.model_name_or_path))

@@ -16,7 +16,8 @@ from unveil.demo.recipe import Recipe, Split
 from unveil.demo.report import report
 from unveil.demo.results import Results
 from unveil.errors import UserError
-from unveil.files import replace_folder, require_empty, write_bytes, write_json, write_text
+from unveil.files import replace_folder, require_empty, require_place_for_folder, write_bytes, write_json, write_text
+from unveil.locks import claimed
 from unveil.report import Picture
 
 CONTENTS = ("aligned", "answers.jsonl", "base", "figures", "metrics.jsonl", "report.html", "run.json")
@@ -45,7 +46,7 @@ def run_demo(
     started = time.perf_counter() if started is None else started
     recipe = recipe or Recipe()
     check_output(output_dir, overwrite)
-    with replace_folder(Path(output_dir).resolve()) as folder, Stages(progress) as stages:
+    with claimed(output_dir, beside=True), replace_folder(output_dir) as folder, Stages(progress) as stages:
         base = base if isinstance(base, Base) else load_base(base)
         found = experiment(base, recipe, split, folder, stages, shuffled)
         with stages.stage("write report", len(FIGURES)) as advance:
@@ -60,6 +61,7 @@ def run_demo(
 def check_output(output_dir: str | Path, overwrite: bool) -> None:
     """Refuse the working folder and one that holds something; with `overwrite`, one with more than a demo's output."""
     path = Path(output_dir)
+    require_place_for_folder(path)
     if Path.cwd().is_relative_to(path.resolve()):
         raise UserError(
             f"--output_dir {output_dir}: the working folder is in it, and it is replaced as a whole; name another"
@@ -83,8 +85,6 @@ def write_outputs(
     found.model.save_pretrained(aligned)
     base.tokenizer.save_pretrained(str(aligned))
     write_text(aligned / "README.md", model_card(found.results, record))
-    for file in aligned.iterdir():
-        file.chmod(0o644)  # safetensors writes for its owner only
     base.copy_to(folder / "base")
     write_text(folder / "answers.jsonl", _answers(found))
     write_text(folder / "report.html", report(found, recipe, record, drawn))

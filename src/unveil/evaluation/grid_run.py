@@ -6,13 +6,13 @@ command, exit code, time and, if it failed, its last words; `STEP.log` has all i
 
 import json
 import shutil
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from unveil.children import run_child
 from unveil.errors import UserError
 from unveil.evaluation.grid import Cell, Grid
 from unveil.evaluation.grid_steps import Step, declaration, steps_of, write_data
@@ -26,10 +26,10 @@ _LAST_WORDS = 300
 
 
 def in_process_of_its_own(words: Sequence[str], log: Path) -> int:
-    """`python -m unveil.cli.main WORDS`; a crash, of whatever kind, is an exit code."""
+    """`python -m unveil.cli.main WORDS`; a crash, of whatever kind, is an exit code. It ends when this process does."""
     with open(log, "wb") as file:
         command = [sys.executable, "-m", "unveil.cli.main", *words]
-        return subprocess.run(command, stdout=file, stderr=subprocess.STDOUT, check=False).returncode
+        return run_child(command, file)
 
 
 def run_grid(

@@ -7,12 +7,12 @@ disk after each group of requests; a run that was cut off loses at most one grou
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from unveil.errors import warn_user
+from unveil.files import append_text, read_whole_lines
 
 
 class RequestCache:
@@ -53,25 +53,16 @@ class RequestCache:
             json.dumps({"key": key, "by": self._by, **value}, ensure_ascii=False, allow_nan=False) + "\n"
             for key, value in fresh.items()
         )
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with open(self.path, "a", encoding="utf-8") as file:
-            file.write(lines)
-            file.flush()
-            os.fsync(file.fileno())
+        append_text(self.path, lines)
 
     def _read(self, path: Path) -> None:
-        data = path.read_bytes()
-        whole, _, torn = data.rpartition(b"\n")
-        if torn:  # cut off while it was written: what is appended next must start a line of its own
-            with open(path, "rb+") as file:
-                file.truncate(len(data) - len(torn))
         bad = foreign = 0
-        for line in whole.split(b"\n"):
+        for line in read_whole_lines(path, mend=True)[0]:
             try:
                 record = json.loads(line)
                 foreign += record.pop("by", None) != self._by
                 self._records[record.pop("key")] = record
-            except (ValueError, KeyError, TypeError, AttributeError):
+            except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
                 bad += bool(line.strip())
         if bad:
             warn_user(f"{path}: {bad} lines are damaged and are computed again")

@@ -12,6 +12,7 @@ there by mistake is noticed. Its bytes depend on its content alone.
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -74,16 +75,20 @@ def keys_of_shard(path: Path, identity: str) -> list[Key]:
 def _checked(path: Path, identity: str) -> tuple[list[Key], dict[str, torch.Tensor]]:
     try:
         with safe_open(path, framework="pt") as file:
-            header = json.loads((file.metadata() or {})[_HEADER])
+            header = dict(json.loads((file.metadata() or {})[_HEADER]))
             tensors = {name: file.get_tensor(name) for name in _NAMES}
-    except (SafetensorError, OSError, KeyError, ValueError) as error:
+    except (SafetensorError, OSError, KeyError, ValueError, TypeError, RecursionError) as error:
         raise DamagedShardError(f"{path}: is cut or is no file of a reference cache ({_first_line(error)})") from error
     if header.get("cache") != identity:
         raise DamagedShardError(f"{path}: belongs to another reference cache")
     if header.get("checksum") != _checksum(tensors):
         raise DamagedShardError(f"{path}: its content is not what was written")
     names = zip(tensors["example_ids"].tolist(), tensors["size_ids"].tolist())
-    return [Key(header["epoch"], example_id, size_id) for example_id, size_id in names], tensors
+    epoch: Any = header.get("epoch")
+    keys = [Key(epoch, example_id, size_id) for example_id, size_id in names]
+    if type(epoch) is not int or path.name != shard_name(keys):  # the name says whose values these are
+        raise DamagedShardError(f"{path}: holds the values of other answers than its name says")
+    return keys, tensors
 
 
 def _checksum(tensors: Mapping[str, torch.Tensor]) -> str:

@@ -10,7 +10,6 @@ position weighting and surrogate, and costs a few bytes per token. They are comp
 (`unveil.likelihood.canonical`), so that a model that is asked in the same way says the same, bit for bit.
 """
 
-import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
@@ -20,8 +19,10 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
+from unveil.checksums import checksum
 from unveil.errors import UserError, name_rows, warn_user
-from unveil.files import write_bytes, write_json
+from unveil.files import read_json, write_bytes, write_json
+from unveil.likelihood.digests import digest
 from unveil.training.cache_keys import Key
 from unveil.training.cache_shards import DamagedShardError, Draws, keys_of_shard, read_shard, shard_name, write_shard
 from unveil.training.fingerprint import DRAWS, HELD_OUT_DRAWS, Fingerprint, Part, differences
@@ -253,17 +254,19 @@ def _read_fingerprint(folder: Path, flag: str) -> Fingerprint:
             f"{where}: is no reference cache (it has no {FILE}); give the --output_dir of `unveil reference`"
         )
     try:
-        found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        found: dict[str, Any] = read_json(file)
         version = found["format"]
+        # Caches of earlier versions have no checksum.
+        if "checksum" in found and found["checksum"] != digest([found["parts"], found["files"]]):
+            raise ValueError("it is not what was written")
         parts = {name: Part(part["digest"], part["content"]) for name, part in found["parts"].items()}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(
-            f"{where}: {FILE} cannot be read; remove the folder and run `unveil reference` again"
-        ) from error
+        raise UserError(f"{where}: {FILE} is damaged; remove the folder and run `unveil reference` again") from error
     if version != FORMAT:
         raise UserError(f"{where}: has format {version}, and {FORMAT} is read here; make the cache anew elsewhere")
-    held_out = _read_answers(folder / _HELD_OUT, where) if HELD_OUT_DRAWS in parts else {}
-    return Fingerprint(parts, _read_answers(folder / _ANSWERS, where), held_out)
+    sums = found.get("files", {})
+    held_out = _read_answers(folder / _HELD_OUT, where, sums) if HELD_OUT_DRAWS in parts else {}
+    return Fingerprint(parts, _read_answers(folder / _ANSWERS, where, sums), held_out)
 
 
 def _write_fingerprint(folder: Path, fingerprint: Fingerprint) -> None:
@@ -272,7 +275,8 @@ def _write_fingerprint(folder: Path, fingerprint: Fingerprint) -> None:
     if fingerprint.held_out:
         _write_answers(folder / _HELD_OUT, fingerprint.held_out)
     parts = {name: {"digest": part.digest, "content": dict(part.content)} for name, part in fingerprint.parts.items()}
-    write_json(folder / FILE, {"format": FORMAT, "parts": parts})
+    files = {name: checksum(folder / name) for name in (_ANSWERS, _HELD_OUT) if (folder / name).is_file()}
+    write_json(folder / FILE, {"format": FORMAT, "parts": parts, "files": files, "checksum": digest([parts, files])})
 
 
 def _write_answers(path: Path, answers: Mapping[int, str]) -> None:
@@ -281,12 +285,14 @@ def _write_answers(path: Path, answers: Mapping[int, str]) -> None:
     write_bytes(path, save({"example_ids": torch.tensor(ids), "digests": torch.tensor(digests, dtype=torch.uint8)}))
 
 
-def _read_answers(path: Path, where: str) -> dict[int, str]:
+def _read_answers(path: Path, where: str, sums: Mapping[str, str]) -> dict[int, str]:
     try:
+        if path.name in sums and checksum(path) != sums[path.name]:
+            raise ValueError("it is not what was written")
         tensors = load_file(path)
         digests = [bytes(row).hex() for row in tensors["digests"].tolist()]
         return dict(zip(tensors["example_ids"].tolist(), digests, strict=True))
     except (SafetensorError, OSError, KeyError, ValueError) as error:
         raise UserError(
-            f"{where}: {path.name} is missing or cut; remove the folder and run `unveil reference` again"
+            f"{where}: {path.name} is missing, cut or changed; remove the folder and run `unveil reference` again"
         ) from error
