@@ -261,7 +261,9 @@ def _read_fingerprint(folder: Path, flag: str) -> Fingerprint:
             raise ValueError("it is not what was written")
         parts = {name: Part(part["digest"], part["content"]) for name, part in found["parts"].items()}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{where}: {FILE} is damaged; remove the folder and run `unveil reference` again") from error
+        raise UserError(
+            f"{where}: {FILE} cannot be read; remove the folder and run `unveil reference` again"
+        ) from error
     if version != FORMAT:
         raise UserError(f"{where}: has format {version}, and {FORMAT} is read here; make the cache anew elsewhere")
     sums = found.get("files", {})
