@@ -79,6 +79,7 @@ def test_a_checkpoint_that_takes_the_place_of_an_older_one_never_leaves_a_half(
     assert sorted(path.name for path in folder.iterdir()) == ["checkpoint-1", "checkpoint-2", "metrics.jsonl"]
 
 
+@pytest.mark.filterwarnings("default::unveil.errors.UserInputWarning")
 def test_checkpoints_are_rotated_by_step_and_what_was_just_written_stays(trainer_of, rows, tiny_llada, tmp_path):
     """After a return to step 1, what is ahead of the run goes first; file times play no part."""
     folder = tmp_path / "run"
