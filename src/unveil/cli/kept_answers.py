@@ -16,7 +16,7 @@ from transformers import PreTrainedTokenizerBase
 
 from unveil.cli.prompting import Answer, GenerationArguments
 from unveil.errors import UserError, name_rows
-from unveil.files import append_text, read_whole_lines, write_json, write_text
+from unveil.files import LOCK, append_text, read_whole_lines, write_json, write_text
 from unveil.generation import GenerationConfig
 from unveil.judging.whole_text import whole_text
 from unveil.likelihood.digests import digest, digest_of_tokenizer, digest_of_weights, settings_of_model
@@ -97,7 +97,7 @@ class KeptAnswers:
 
 def without_results(folder: Path) -> bool:
     """Whether the folder holds nothing but what a comparison leaves that failed before its first answer."""
-    left = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    left = {path.name for path in folder.iterdir()} - {LOCK} if folder.is_dir() else set()
     answers = folder / ANSWERS
     return bool(left) and left <= {ANSWERS, SETTINGS} and not (answers.is_file() and answers.stat().st_size)
 

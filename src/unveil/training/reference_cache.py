@@ -296,5 +296,6 @@ def _read_answers(path: Path, where: str, sums: Mapping[str, str]) -> dict[int, 
         return dict(zip(tensors["example_ids"].tolist(), digests, strict=True))
     except (SafetensorError, OSError, KeyError, ValueError) as error:
         raise UserError(
-            f"{where}: {path.name} is missing or cut, or not what was written; remove the folder and run `unveil reference` again"
+            f"{where}: {path.name} is missing or cut, or not what was written; remove the folder and run `unveil "
+            "reference` again"
         ) from error
