@@ -14,6 +14,7 @@ import torch
 from command_files import THUMBS, edited, read_rows, write_rows
 from safetensors.torch import load_file
 
+from unveil.checksums import write_checksums
 from unveil.cli.main import main
 from unveil.models import load_denoiser_model
 from unveil.training.surrogate_trainer import SurrogateTrainer
@@ -182,6 +183,7 @@ def test_the_closing_line_and_the_wall_time_are_of_all_sessions(signalled, train
     sessions = cut / "checkpoint-5" / "sessions.json"
     first = json.loads(sessions.read_text())
     sessions.write_text(json.dumps({**first, "seconds": first["seconds"] + 1000}))
+    write_checksums(sessions.parent)  # or it is refused: it is not what the run wrote
     train("--output_dir", cut, *LONG, "--resume_from_checkpoint", "True")
 
     (one,), (two,) = times(whole), times(cut)
