@@ -1,10 +1,11 @@
 """`unveil compare`: the same prompts, settings and seeds for both models, and a judge in between."""
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
-from command_files import edited, read_rows
+from command_files import edited, read_rows, write_rows
 
 from unveil.cli.judges import load_judge
 from unveil.errors import UserError
@@ -190,3 +191,29 @@ def test_kept_answers_with_half_a_character_are_used_again(compare, tmp_path):
         assert code == 0
         assert "24 answers were in" in out
     assert {row["answer_a"] for row in read_rows(folder / "comparisons.jsonl")} == {"half \ufffd"}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the sandbox needs Linux")
+def test_the_layers_of_the_sandbox_are_printed_and_recorded_and_below_the_minimum_nothing_is_loaded(
+    unveil, base, other, tmp_path, monkeypatch
+):
+    data = write_rows(tmp_path / "tests.jsonl", [{"prompt": f"p{n}", "tests": "assert f(1) == 2"} for n in range(2)])
+    words = ["compare", "--model", other, "--against", base, "--dataset_name", data, "--judge", "unit_tests"]
+    words += ["--gen_length", 4, "--judge_memory", 256]
+    result = tmp_path / "result"
+    code, out, err = unveil(*words, "--unsafe_sandbox", "--output_dir", result)
+    assert code == 0, err
+    layers = json.loads((result / "compare.json").read_text())["judges"][0]["facts"]["sandbox"]
+    assert f"unit tests: programs were held by {', '.join(layers)}" in out
+
+    monkeypatch.setattr("unveil.judging.unit_tests.sandbox_layers", lambda limits: _refuse())
+    code, _, err = unveil(*words)
+    assert code == 2
+    assert "give --unsafe_sandbox" in err
+    code, _, err = unveil(*words[:8], "my_judges:fewer", "--unsafe_sandbox")
+    assert code == 2
+    assert "--unsafe_sandbox: none of the judges my_judges:fewer reads it" in err
+
+
+def _refuse():
+    raise UserError("judge unit_tests: on this machine a program could ...; or give --unsafe_sandbox")
