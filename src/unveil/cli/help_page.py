@@ -15,6 +15,11 @@ SHOWN = {
     "save_total_limit", "seed", "bf16", "gradient_checkpointing", "report_to", "load_best_model_at_end",
     "metric_for_best_model", "resume_from_checkpoint", "push_to_hub", "use_cpu", "dataloader_drop_last",
 }  # fmt: skip
+# Our own that few need: one --help_all away too, and named where a message leads to them.
+RARE = {
+    "resume_with_changes", "kept_tokens", "strata_exponent", "size_exponent", "eubo_power", "row_budget", "pack_by_answer",
+    "masks_per_size",
+}  # fmt: skip
 # Theirs are about their code; for a command line this is what matters.
 HELP = {
     "output_dir": "Folder for checkpoints, the trained model, metrics.jsonl and run.json.",
@@ -73,7 +78,8 @@ def help_page(
     for dataclass_type in dataclass_types:
         for field in fields(dataclass_type):
             owner = next(c for c in reversed(dataclass_type.__mro__) if field.name in get_annotations(c))
-            if owner is TrainingArguments and field.name not in SHOWN and not everything:
+            shown = field.name in SHOWN if owner is TrainingArguments else field.name not in RARE
+            if not (shown or everything):
                 continue
             theirs = owner is TrainingArguments and not everything
             action = _explained(actions[field.name], HELP.get(field.name) if theirs else None, everything)
@@ -86,7 +92,9 @@ def help_page(
         argparse.Action(
             ["--config"], "config", metavar="FILE", help="YAML file with flags as keys; flags win over it."
         ),
-        argparse.Action(["--help_all"], "help_all", nargs=0, help="Show every flag, those of transformers included."),
+        argparse.Action(
+            ["--help_all"], "help_all", nargs=0, help="Show every flag, rare ones and those of transformers included."
+        ),
     ]
     formatter = _Formatter(parser.prog)
     formatter.add_usage(f"{parser.prog} [--config FILE.yaml] [flags]", [], [])
