@@ -17,8 +17,8 @@ SHOWN = {
 }  # fmt: skip
 # Our own that few need: one --help_all away too, and named where a message leads to them.
 RARE = {
-    "resume_with_changes", "kept_tokens", "strata_exponent", "size_exponent", "eubo_power", "row_budget", "pack_by_answer",
-    "masks_per_size",
+    "resume_with_changes", "kept_tokens", "strata_exponent", "size_exponent", "eubo_power", "row_budget",
+    "pack_by_answer", "masks_per_size", "replay_num_draws", "replay_batch_size",
 }  # fmt: skip
 # Theirs are about their code; for a command line this is what matters.
 HELP = {
