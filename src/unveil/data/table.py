@@ -127,7 +127,8 @@ def _without_misfits(name: str, values: list[Any], faults: Faults) -> pa.Array:
     """The column with null where a value is not of the kind of most; those rows are noted as faults."""
 
     def leave_out(row: int) -> None:
-        faults.add(row, BadRow(_misfit(name, values[row]), "give the column one type"))
+        broken = not _is_text(values[row]) or _is_huge(values[row])
+        faults.add(row, BadRow(_misfit(name, values[row]), "correct it" if broken else "give the column one type"))
         values[row] = None
 
     if not faults.keep:
