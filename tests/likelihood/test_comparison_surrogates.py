@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 from table_predictor import (
+    MarkovChain,
     any_order_log_likelihood,
     elbo_by_subsets,
     holder_bound,
@@ -192,3 +193,17 @@ def test_every_comparison_runs_from_rows_to_a_value_with_weights():
         assert found.value < 0
         assert [len(w) for w in found.token_weights] == [len(p) for p in drawn.positions]
         assert method.summary
+
+
+def test_an_estimate_of_the_holder_bound_is_no_bound():
+    """With exact expectations it is; a logarithm of a mean of few draws is too small."""
+    length, completion = 6, (0, 2, 1, 1, 0, 2)
+    below = 0
+    for seed in range(4):
+        tokens = token_values(MarkovChain(3, length, seed).predictor, completion)
+        truth = any_order_log_likelihood(tokens, length)
+        whole = plan(0, 0, 0, length, 1, "all_subsets")
+        assert holder(log_p_of(tokens, whole), whole, length).value >= truth
+        drawn = [plan(0, example, 0, length, 2, "iid") for example in range(25)]
+        below += sum(holder(log_p_of(tokens, one), one, length).value < truth for one in drawn)
+    assert below > 10

@@ -78,9 +78,12 @@ def eubo(log_p: Sequence[np.ndarray], plan: Plan, length: int, b: float = 1.5, c
 
 
 def holder(log_p: Sequence[np.ndarray], plan: Plan, length: int, combiner: str = "ht") -> Combined:
-    """The upper bound of the random-order log-likelihood that always holds: `sum_i (1/L) log E_R[p(y_i | R)^L]`
-    (Hoelder's inequality), which is `eubo` with b = L. With exact expectations (`all_subsets`) it is a bound; its
-    estimate from draws is biased downwards like any logarithm of a mean, and may fall below."""
+    """Estimate `sum_i (1/L) log E_R[p(y_i | R)^L]`, nats, which is `eubo` with b = L.
+
+    With exact expectations (`all_subsets`) it is an upper bound of the random-order log-likelihood (Hoelder's
+    inequality). An estimate from draws is none, whatever their number: a logarithm of a mean of few draws is too small.
+    On Markov chains of 12 tokens about a quarter of the estimates from 4 draws lie below log p.
+    """
     return eubo(log_p, plan, length, float(length), combiner)
 
 
