@@ -52,6 +52,11 @@ def is_text(word: str) -> bool:
     return not any("\ud800" <= character <= "\udfff" for character in word)
 
 
+def how_to_install(extra: str) -> str:
+    """How an optional part is installed, which is from the repository: no registry has the package."""
+    return f"in the repository, `pip install -c constraints.txt '.[{extra}]'`"
+
+
 def first_line(error: BaseException) -> str:
     """What an error of another library says first, or its kind, for a message of one line."""
     text = str(error).strip()

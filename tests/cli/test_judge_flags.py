@@ -164,7 +164,10 @@ def test_limits_of_the_sandbox_are_told_by_their_flags(flag, value):
 
 def test_without_the_client_the_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "openai", None)
-    with pytest.raises(UserError, match=r"an endpoint needs the openai client; `pip install 'unveil\[judge\]'`"):
+    with pytest.raises(
+        UserError,
+        match=r"an endpoint needs the openai client; in the repository, `pip install -c constraints.txt '\.\[judge\]'`",
+    ):
         load_judge("openai:m")
 
 

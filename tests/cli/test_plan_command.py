@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from command_files import THUMBS, write_rows
+from safetensors.torch import load_file
 from test_bad_input import one_line
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
@@ -140,10 +141,33 @@ BAD = {
     "speed of a CPU for a GPU": (["--cpu_gflops", 5], "--cpu_gflops: has no effect"),
     "utilisation in per cent": (["--utilisation", 40], "--utilisation 40: must be above 0 and at most 1"),
     "4 bits without adapters": (["--load_in_4bit"], "--load_in_4bit: .* give --use_peft too"),
+    "4 bits on a CPU": (
+        ["--use_peft", "--load_in_4bit", "--gpus", "cpu", "--cpu_gflops", 5],
+        "--load_in_4bit: .* need a GPU",
+    ),
+    "a type of 8 bits": (["--dtype", "float8_e4m3fn"], "--dtype float8_e4m3fn: is no type to compute in"),
     "targets that match nothing": (["--lora_target_modules", "query"], "--lora_target_modules .* matches no linear"),
     "objective": (["--objective", "xyz"], "--objective xyz: unknown"),
     "model": (["--model_name_or_path", "/no/where"], "no such folder"),
 }
+
+
+def test_four_bits_are_planned_for_and_said_not_to_be_trainable_yet(plan, unveil, published_sizes, thumbs):
+    words = ["--model_name_or_path", published_sizes, "--gpus", "1xH100", "--use_peft"]
+    assert plan(*words)["model"]["can_be_trained"] is True
+    assert plan(*words, "--load_in_4bit")["model"]["can_be_trained"] is False
+    outcome = unveil("plan", *words, "--load_in_4bit", "--dataset_name", thumbs)
+    assert "cannot load weights in 4 bits yet" in outcome.out
+
+
+@pytest.mark.parametrize("targets", ["all-linear", ".*(q|v)_proj", "q_proj,v_proj"])
+def test_targets_are_planned_as_they_are_trained(plan, train, base, tmp_path, targets):
+    planned = plan("--model_name_or_path", base, "--use_peft", "--lora_r", 4, "--lora_target_modules", targets)
+    train("--use_peft", "--lora_r", 4, "--lora_target_modules", targets, "--max_steps", 1)
+    trained = load_file(tmp_path / "out" / "adapter_model.safetensors")
+    assert planned["model"]["trained"] == sum(tensor.numel() for tensor in trained.values())
+    going_on = plan("--model_name_or_path", tmp_path / "out", "--use_peft")
+    assert going_on["model"]["trained"] == planned["model"]["trained"]
 
 
 @pytest.mark.parametrize("case", BAD)

@@ -328,7 +328,7 @@ def test_the_missing_extra_is_named(evaluate, monkeypatch):
     monkeypatch.setitem(sys.modules, "lm_eval", None)
     code, _, err = evaluate("choose")
     assert (code, err.count("\n")) == (2, 1)
-    assert "pip install 'unveil[eval]'" in err
+    assert "pip install -c constraints.txt '.[eval]'" in err
 
 
 @pytest.mark.slow

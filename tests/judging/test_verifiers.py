@@ -165,7 +165,9 @@ def test_json_schemas(tmp_path):
 
 def test_without_jsonschema_the_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "jsonschema", None)
-    with pytest.raises(UserError, match=r"needs jsonschema; `pip install 'unveil\[judge\]'`"):
+    with pytest.raises(
+        UserError, match=r"needs jsonschema; in the repository, `pip install -c constraints.txt '\.\[judge\]'`"
+    ):
         schema_judge("x.json")
 
 

@@ -37,7 +37,8 @@ class PlanArguments:
         default=None, metadata={"help": "With --gpus cpu: GFLOP/s of a large float32 matrix product."}
     )
     load_in_4bit: bool = field(
-        default=False, metadata={"help": "Plan for QLoRA: the blocks' frozen matrices in 4 bits (needs --use_peft)."}
+        default=False,
+        metadata={"help": "Plan for QLoRA (needs --use_peft): frozen matrices in 4 bits, which train cannot do yet."},
     )
     json: bool = field(default=False, metadata={"help": "Print one JSON object instead of tables."})
 
@@ -58,6 +59,8 @@ def main(argv: Sequence[str]) -> None:
     on = devices(wanted.gpus, wanted.gpu_memory_gb, wanted.gpu_tflops, wanted.cpu_gflops)
     if wanted.load_in_4bit and not model_args.use_peft:
         raise UserError("--load_in_4bit: matrices of 4 bits cannot be trained; give --use_peft too")
+    if wanted.load_in_4bit and on.name == "cpu":
+        raise UserError("--load_in_4bit: matrices of 4 bits need a GPU; name one with --gpus, or leave the flag out")
     with contextlib.redirect_stdout(sys.stderr) if wanted.json else contextlib.nullcontext():
         found = estimate(model_args, script, args, on, wanted.utilisation, wanted.load_in_4bit)
     if wanted.json:

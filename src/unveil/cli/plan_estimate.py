@@ -11,6 +11,10 @@ from unveil.cli.options import ModelArguments
 from unveil.cli.train import TrainScriptArguments, read_feedback, read_replay
 from unveil.errors import UserError
 from unveil.models import Denoiser, LLaDAConfig, LLaDAModelLM, check_tokenizer, load_config, settle_mask_token
+from unveil.models.adapters import adapter_config
+from unveil.models.loading import dtype_named
+from unveil.models.lora_targets import read_targets
+from unveil.models.weight_files import is_adapter
 from unveil.planning import (
     NOTHING,
     Adapters,
@@ -125,6 +129,7 @@ def estimate(
             "parameters": shape.parameters,
             "trained": chosen.adapters.parameters(shape) if chosen.adapters else shape.parameters,
             "method": chosen.name,
+            "can_be_trained": not chosen.quantised,
             "weights_bytes": chosen.precision.weights,
             "autocast": chosen.precision.autocast,
             "dtype_known": model_args.dtype is not None or not chosen.adapters or config.dtype is not None,
@@ -236,9 +241,11 @@ def _methods(
 ) -> dict[str, Method]:
     """Full, LoRA and QLoRA with the run's flags; 4-bit matrices need a GPU."""
     autocast = args.bf16 if args.bf16 is not None else on.name != "cpu"
-    own_bytes = _itemsize(model_args.dtype or config.dtype or "bfloat16")
-    full_bytes = _itemsize(model_args.dtype or "float32")
-    adapters = Adapters.on(Shape.of(config), model_args.lora_r, model_args.lora_target_modules)
+    own = model_args.dtype if model_args.dtype != "auto" else None
+    own_bytes = dtype_named(own or config.dtype or "bfloat16").itemsize
+    full_bytes = own_bytes if model_args.dtype == "auto" else dtype_named(own or "float32").itemsize
+    rank, targets = _adapters_of(model_args)
+    adapters = Adapters.on(Shape.of(config), rank, targets)
     if not adapters.head and not any(adapters.blocks):
         raise UserError(f"--lora_target_modules {model_args.lora_target_modules}: matches no linear layer of the model")
     kept = needs_reference and not args.precompute_ref_log_probs
@@ -254,11 +261,14 @@ def _methods(
     return found
 
 
-def _itemsize(dtype: str | torch.dtype) -> int:
-    resolved = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype
-    if not isinstance(resolved, torch.dtype) or not resolved.is_floating_point:
-        raise UserError(f"--dtype {dtype}: not a floating-point type; give float32, bfloat16 or float16")
-    return resolved.itemsize
+def _adapters_of(model_args: ModelArguments) -> tuple[int, list[str] | str | None]:
+    """Rank and targets: of the flags, or of the adapters that go on being trained."""
+    name = str(model_args.model_name_or_path)
+    if not (model_args.use_peft and is_adapter(name)):
+        return model_args.lora_r, read_targets(model_args.lora_target_modules)
+    config: Any = adapter_config(name)
+    targets = config.target_modules
+    return config.r, targets if isinstance(targets, str) else sorted(targets)
 
 
 def _shardings(on: Devices) -> list[tuple[str, int]]:

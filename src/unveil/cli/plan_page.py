@@ -115,6 +115,8 @@ def _ending(found: dict[str, Any]) -> list[str]:
     ]
     verdict = _verdict(found)
     lines += [verdict] if verdict else []
+    if any(one["method"] == "QLoRA" for one in found["memory"]):
+        lines.append("QLoRA can be planned for, but `unveil train` cannot load weights in 4 bits yet.")
     if not found["model"]["dtype_known"]:
         lines.append("config.json names no dtype: frozen weights are taken to be bfloat16.")
     lines.append(

@@ -12,9 +12,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from unveil.errors import UserError, warn_user
-
-REMEDY = "pip install 'unveil[eval]'"
+from unveil.errors import UserError, how_to_install, warn_user
 
 
 def require_lm_eval() -> None:
@@ -22,7 +20,7 @@ def require_lm_eval() -> None:
     try:
         import lm_eval  # noqa: F401
     except ImportError as error:
-        raise UserError(f"unveil evaluate: lm-eval is not installed ({error}); {REMEDY}") from error
+        raise UserError(f"unveil evaluate: lm-eval is not installed ({error}); {how_to_install('eval')}") from error
 
 
 @contextlib.contextmanager

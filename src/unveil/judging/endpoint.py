@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from unveil.errors import UserError
+from unveil.errors import UserError, how_to_install
 from unveil.judging.answer_cache import Reply
 from unveil.judging.bounded_http import TooMuchError, bounded_client
 from unveil.judging.retrying import Backoff, Pause, retry_after
@@ -76,7 +76,7 @@ class Endpoint:
         try:
             import openai
         except ImportError as error:
-            raise UserError("judge: an endpoint needs the openai client; `pip install 'unveil[judge]'`") from error
+            raise UserError(f"judge: an endpoint needs the openai client; {how_to_install('judge')}") from error
         given = (self.base_url or os.environ.get("OPENAI_BASE_URL") or PUBLIC).rstrip("/")
         self.base_url, login = _address(given)
         key = _key()

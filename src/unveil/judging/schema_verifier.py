@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from unveil.errors import UserError
+from unveil.errors import UserError, how_to_install
 from unveil.judging.columns import value_of
 from unveil.judging.json_in_text import json_values
 from unveil.judging.verifier import Check, VerifierJudge
@@ -30,7 +30,7 @@ def schema_judge(path: str | None = None, columns: tuple[str, ...] = SCHEMAS) ->
 
         from unveil.judging.schema_patterns import PATTERN_SECONDS, with_patience
     except ImportError as error:
-        raise UserError("--judge json_schema: needs jsonschema; `pip install 'unveil[judge]'`") from error
+        raise UserError(f"--judge json_schema: needs jsonschema; {how_to_install('judge')}") from error
 
     def validator(schema: Any, where: str) -> Any:
         try:

@@ -39,7 +39,7 @@ def write_model_card(folder: Path, trainer: "SurrogateTrainer", source: str, rec
 
 # {name}
 
-Trained with [unveil](https://pypi.org/project/unveil/) by {CITATIONS.get(method, method)}.
+Trained with unveil {record["versions"]["unveil"]} by {CITATIONS.get(method, method)}.
 
 - Base: {Path(base).name if base else "random weights"}
 - Data: {Path(source).name}
