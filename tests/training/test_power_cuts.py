@@ -120,7 +120,7 @@ def test_a_full_disk_is_one_line_and_keeps_whole_checkpoints(trainer_of, rows, t
         if trainer.state.global_step == 3:
             if what == "optimizer.pt":
                 raise RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 64 vs 0")
-            raise OSError(28, "No space left on device")
+            raise Exception("No space left on device (os error 28)")
         return original(*_)
 
     place = "_save_optimizer_and_scheduler" if what == "optimizer.pt" else "_save"

@@ -144,7 +144,7 @@ def _told_when_unwritable(folder: Path, what: str) -> Iterator[None]:
         yield
     except UserError:
         raise
-    except (OSError, SafetensorError, RuntimeError) as error:
+    except Exception as error:  # safetensors raises a bare one
         reason = _why_unwritable(error)
         if reason is None:
             raise
@@ -164,6 +164,8 @@ def _why_unwritable(error: BaseException | None) -> str | None:
     while error is not None:
         if isinstance(error, OSError) and error.strerror:
             return error.strerror
+        if "(os error" in str(error):
+            return str(error).partition(" (os error")[0]
         if isinstance(error, SafetensorError) or "inline_container" in str(error) or "PytorchStream" in str(error):
             text = "the disk took only a part of it" if isinstance(error, RuntimeError) else str(error)
         error = error.__cause__ or error.__context__
