@@ -130,13 +130,13 @@ def error_draws(plan: Plan, length: int, combiner: str, log_p: Sequence[np.ndarr
     half_of_draw = plan.groups % 2
     found = np.empty(len(plan.positions))
     for half in (0, 1):
-        other = np.flatnonzero(half_of_draw != half)
+        other = np.flatnonzero(half_of_draw != half).tolist()
         places = np.concatenate([plan.positions[k] for k in other])
         count = np.bincount(places, minlength=length)
         if count.min() == 0:
             return None
         mean = np.bincount(places, weights=np.concatenate([log_p[k] for k in other]), minlength=length) / count
-        for k in np.flatnonzero(half_of_draw == half):
+        for k in np.flatnonzero(half_of_draw == half).tolist():
             found[k] = plan.weights[k] / plan.shares[k] * (log_p[k] - mean[plan.positions[k]]).sum()
     return found
 

@@ -248,7 +248,7 @@ class SurrogateTrainer(SharedTrainer):
             self.count(tokens=packed.num_tokens, flops=self.flop_count.backward(work))
             return (coefficients_N.to(kept) * kept).sum(), kept.detach()
         above = packed.num_tokens > self.args.tokens_per_batch
-        backward = self.flop_count.backward(work, checkpointed=above or self.args.gradient_checkpointing)
+        backward = self.flop_count.backward(work, checkpointed=above or bool(self.args.gradient_checkpointing))
         self.count(packed.num_tokens, len(packed.order), self.flop_count.forward(work) + backward)
         with self.denoiser.checkpointed(above):
             return weighted_log_probs(self.denoiser, packed, coefficients_N)

@@ -58,7 +58,7 @@ def _rarer(value: Any, kind: Any, books: Books) -> Any:
     if kind in (range, slice):
         return {kind.__name__: [value.start, value.stop, value.step]}
     if issubclass(kind, tuple) and hasattr(kind, "_fields"):
-        return {"namedtuple": [kind.__name__, list(kind._fields), [encode(part, books) for part in value]]}
+        return {"namedtuple": [kind.__name__, list(value._fields), [encode(part, books) for part in value]]}
     if kind is type(sys) and value.__name__ in MODULES:
         return {"module": value.__name__}
     numpy: Any = sys.modules.get("numpy")
@@ -68,10 +68,12 @@ def _rarer(value: Any, kind: Any, books: Books) -> Any:
         return {"array": [value.dtype.str, list(value.shape), encode(value.ravel().tolist(), books)]}
     if isinstance(value, type) and issubclass(value, BaseException):
         return {"exception": [value.__name__, _builtin_base(value), books.export(value)]}
-    plain: Any
-    for plain in (int, float, str):
-        if isinstance(value, plain):
-            return encode(plain.__str__(value) if plain is str else plain.__pos__(value), books)
+    if isinstance(value, str):
+        return encode(str.__str__(value), books)
+    if isinstance(value, int):
+        return encode(int.__pos__(value), books)
+    if isinstance(value, float):
+        return encode(float.__pos__(value), books)
     return {"object": books.export(value)}
 
 
