@@ -6,7 +6,7 @@ from dataclasses import fields
 
 import pytest
 
-from unveil.cli.judges import _READS, JudgeArguments, cache_file, data_columns, load_judge
+from unveil.cli.judges import _READS, JudgeArguments, cache_file, data_columns, flag_of, load_judge
 from unveil.cli.options import HeldOutArguments
 from unveil.cli.parser import parse
 from unveil.cli.prompting import read_prompts
@@ -150,7 +150,7 @@ def test_a_flag_that_some_judge_reads_is_taken(settings):
 
 
 def test_a_flag_in_the_table_is_a_flag():
-    assert {f"judge_{flag}" for flags in _READS.values() for flag in flags} == {
+    assert {flag_of(each) for flags in _READS.values() for each in flags} == {
         each.name for each in fields(JudgeArguments) if each.name not in ("judge", "judge_vote")
     }
 

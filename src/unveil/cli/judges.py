@@ -28,7 +28,7 @@ _ENDPOINT = (
     "price_in", "price_out",
 )  # fmt: skip
 _LOCAL = ("template", "dtype", "device")
-# Which --judge_ flags a kind of judge reads; `kind:` is the kind with something behind its colon.
+# Which --judge_ flags a kind of judge reads (see `flag_of`); `kind:` is the kind with something behind its colon.
 _READS = {
     HUMAN_RATINGS: (),
     "openai": ("model", *_ENDPOINT),
@@ -46,6 +46,11 @@ _READS = {
     "unit_tests": ("reference", "seconds", "memory", "unsafe_sandbox"),
     "reward:": ("tie_margin",),
 }
+
+
+def flag_of(read: str) -> str:
+    """The published name of a flag that the table calls `read`."""
+    return read if read == "unsafe_sandbox" else f"judge_{read}"
 
 
 @dataclass
@@ -105,7 +110,7 @@ class JudgeArguments:
             known = _READS.get(f"{kind}:" if rest else kind)
             if known is None and (not colon or kind in _READS):
                 return
-            read |= {flag if flag == "unsafe_sandbox" else f"judge_{flag}" for flag in known or ()}
+            read |= {flag_of(each) for each in known or ()}
         for each in fields(self):
             if getattr(self, each.name) != each.default and each.name not in read:
                 those = ", ".join(names)
