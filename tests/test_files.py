@@ -173,3 +173,11 @@ def test_a_folder_is_no_place_for_a_file_and_a_device_is_none_for_either(tmp_pat
         files.require_place_for_folder(tmp_path / "file")
     with pytest.raises(UserError, match="no regular file"):
         files.require_place_for_file("/dev/null")
+
+
+@pytest.mark.parametrize("name", [".", "..", "/", "a/.."])
+def test_a_folder_without_a_name_of_its_own_has_nothing_to_recover(tmp_path, monkeypatch, name):
+    (tmp_path / "inside" / "a").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "inside")
+    files.recover_folder(Path(name))
+    assert (tmp_path / "inside" / "a").is_dir()

@@ -202,6 +202,7 @@ def recover_folders(folder: Path) -> None:
 
 def remove_folder(path: Path) -> None:
     """Remove a folder so that nobody ever takes what is left of it for the whole."""
+    path = Path(os.path.abspath(path))
     gone = path.with_name(f".{path.name}{_GONE}")
     shutil.rmtree(gone, ignore_errors=True)
     os.rename(path, gone)
@@ -267,7 +268,8 @@ def _beside(path: Path) -> Path:
 
 
 def _aside(path: Path) -> Path:
-    return path.with_name(f".{path.name}{_ASIDE}")
+    path = Path(os.path.abspath(path))  # `.` and `..` have names too
+    return path.with_name(f".{path.name}{_ASIDE}") if path.name else path / _ASIDE
 
 
 def _umask() -> int:

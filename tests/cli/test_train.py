@@ -206,3 +206,11 @@ def test_the_hub_token_is_in_no_file_of_a_run(train, out, monkeypatch):
     assert (out / "checkpoint-1" / "training_args.bin").is_file()
     for file in out.rglob("*"):
         assert not file.is_file() or token.encode() not in file.read_bytes(), file
+
+
+@pytest.mark.filterwarnings("default::unveil.errors.UserInputWarning")
+def test_a_last_row_that_would_be_its_own_baseline_joins_the_step_before_and_it_is_said(train, out, tmp_path):
+    code, _, err = train("--dataset_name", write_rows(tmp_path / "nine.jsonl", THUMBS[:9]))
+    assert code == 0
+    assert "of 9 rows one would be left for the last step, and be its own baseline; it joins the step before" in err
+    assert [row["step"] for row in read_rows(out / "metrics.jsonl") if "loss" in row] == [1, 2]
