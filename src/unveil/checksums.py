@@ -59,23 +59,26 @@ def damage_of(folder: Path, only: Iterable[str] | None = None, foreign: bool = F
     Args:
         folder: where the list is.
         only: patterns of the names to look at; unset: all.
-        foreign: whether a file that is not listed is damage; else it is none of ours.
+        foreign: whether a file that is not listed is damage (with `only`: one of these names in the folder itself);
+            else it is none of ours.
     """
+    only = None if only is None else tuple(only)
     if not has_checksums(folder):
         return None
     try:
         listed = _read(folder / FILE)
     except (OSError, *_UNREADABLE):
         return f"{FILE} is damaged"
-    wanted = [name for name in listed if only is None or any(fnmatch(name, pattern) for pattern in only)]
+    wanted = [name for name in listed if _matches(name, only)]
     for name in wanted:
         if not (folder / name).is_file():
             return f"{name} is missing"
         size, known = (folder / name).stat().st_size, listed[name]["bytes"]
         if size != known:
             return f"{name} is {'cut' if size < known else 'too long'} ({size} of {known} bytes)"
-    others = [name for name in _files_of(folder) if name not in listed] if foreign else []
-    if others:
+    there = _files_of(folder) if only is None else [path.name for path in folder.iterdir() if path.is_file()]
+    others = [name for name in there if name not in listed and name != FILE and _matches(name, only)]
+    if foreign and others:
         return f"{min(others)} does not belong there"
     with ThreadPoolExecutor(_threads()) as pool:
         sums = list(pool.map(lambda name: checksum(folder / name), wanted))
@@ -88,14 +91,22 @@ def has_checksums(folder: Path) -> bool:
     return (folder / FILE).exists()
 
 
-def require_as_written(folder: Path, where: str, remedy: str, only: Iterable[str] | None = None) -> None:
+def require_as_written(
+    folder: Path, where: str, remedy: str, only: Iterable[str] | None = None, foreign: bool = False
+) -> None:
     """Refuse a folder of which a listed file (`only` those of these patterns) is missing, cut or changed.
+
+    foreign: or in which there are others that match.
 
     Raises:
         UserError: `WHERE: NAME is ...; REMEDY`.
     """
-    if damage := damage_of(folder, only):
+    if damage := damage_of(folder, only, foreign):
         raise UserError(f"{where}: {damage}; {remedy}")
+
+
+def _matches(name: str, only: Iterable[str] | None) -> bool:
+    return only is None or any(fnmatch(name, pattern) for pattern in only)
 
 
 def _write(folder: Path, files: Mapping[str, Any]) -> None:

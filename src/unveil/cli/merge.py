@@ -8,11 +8,13 @@ from typing import cast
 from peft import PeftModel
 from rich.table import Table
 
+from unveil.checksums import write_checksums
 from unveil.cli.inputs import refuse_to_lose_inputs
 from unveil.cli.output import command
 from unveil.cli.parser import parse
 from unveil.errors import UserError
 from unveil.files import replace_folder, require_empty, write_json
+from unveil.locks import claim_folder
 from unveil.models import check_tokenizer, load_denoiser_model, load_tokenizer
 from unveil.models.adapters import base_of
 from unveil.models.loading import dtype_named
@@ -58,6 +60,7 @@ def main(argv: Sequence[str]) -> None:
         raise UserError(f"--model_name_or_path {name}: is no folder of adapters; there is nothing to merge")
     require_empty(output, args.overwrite)
     refuse_to_lose_inputs([output], "--output_dir", argv, args)
+    claim_folder(output, beside=True)
     base = base_of(name).name
     tokenizer = load_tokenizer(name)
     model = load_denoiser_model(name)
@@ -67,6 +70,7 @@ def main(argv: Sequence[str]) -> None:
         merged.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
         write_json(folder / "merge.json", {"adapters": name, "base": base, **kept._asdict(), "versions": versions()})
+        write_checksums(folder)
     print_page(output, str(merged.dtype).removeprefix("torch."), kept)
     say(
         f"saved in {output}; next:",

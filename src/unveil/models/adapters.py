@@ -24,6 +24,7 @@ from transformers import PreTrainedModel
 
 from unveil.errors import UserError, first_line, warn_user
 from unveil.files import write_json
+from unveil.models.as_written import CONFIGS, WEIGHTS, require_files_as_written
 from unveil.models.weight_files import ADAPTER_CONFIG, fingerprint_of_files, holds_weights, name_tensors, weight_files
 
 ADAPTER_WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
@@ -94,7 +95,7 @@ def require_base(folder: str, base: str) -> None:
         if files and fingerprint_of_files(files) != expected:
             raise UserError(
                 f"{folder}: was trained on other weights than {base} holds now; give it its base back, or, if the "
-                f"change is meant, remove {Path(folder) / BASE_RECORD}"
+                f"change is meant, remove {Path(folder) / BASE_RECORD} and checksums.json beside it"
             )
 
 
@@ -145,6 +146,7 @@ def with_adapters(model: PreTrainedModel, folder: str, trainable: bool = False) 
     Raises:
         UserError: no adapters there, another base, or tensors that are missing, unknown, misshapen or not finite.
     """
+    require_files_as_written(folder, (*CONFIGS, *WEIGHTS))
     config = adapter_config(folder)
     if not any((Path(folder) / name).is_file() for name in ADAPTER_WEIGHTS):
         raise UserError(f"{folder}: holds no adapter weights ({ADAPTER_WEIGHTS[0]}); is the folder complete?")

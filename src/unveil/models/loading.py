@@ -24,6 +24,7 @@ from transformers.utils import logging
 
 from unveil.errors import UserError, first_line
 from unveil.hub import hub_is_offline
+from unveil.models.as_written import CONFIGS, TOKENIZER, WEIGHTS, require_files_as_written
 from unveil.models.configuration_llada import LLaDAConfig
 from unveil.models.modeling_llada import LLaDAModelLM
 from unveil.models.weight_files import is_adapter, name_tensors, require_fitting_size, weight_files
@@ -39,6 +40,7 @@ def load_tokenizer(name_or_path: str | Path, revision: str | None = None) -> Pre
         raise UserError(
             f"{name}: holds no tokenizer ({' or '.join(_TOKENIZER_FILES)}); save the tokenizer beside the model"
         )
+    require_files_as_written(name, TOKENIZER)
     try:
         return AutoTokenizer.from_pretrained(name, revision=revision, trust_remote_code=False)
     except Exception as error:  # the tokenizers library raises bare Exception on a damaged file
@@ -53,6 +55,7 @@ def load_config(name_or_path: str | Path, revision: str | None = None) -> Pretra
     Raises `UserError` for a name that leads nowhere, an unreadable file or an unknown architecture.
     """
     name = _existing(name_or_path)
+    require_files_as_written(name, CONFIGS)
     if not is_adapter(name):
         return _load_config(name, revision)
     from unveil.models.adapters import base_of  # peft is heavy, and only needed here
@@ -78,6 +81,7 @@ def load_denoiser_model(
     Raises `UserError` for whatever is wrong with the name, the configuration or the weights.
     """
     name = _existing(name_or_path)
+    require_files_as_written(name, (*CONFIGS, *WEIGHTS))
     if is_adapter(name):
         model = _load_with_adapters(name, dtype, attn_implementation, trainable)
     else:
