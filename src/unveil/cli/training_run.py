@@ -42,7 +42,7 @@ AT_THE_TOP = (
     "adapter_model.safetensors", "base_model.json", "checksums.json", ".checkpoint-*",
 )  # fmt: skip
 # Left-overs of another run beside a new one would be mistaken for its own.
-LEFT_BEHIND = ("checkpoint-*", ".saving", *AT_THE_TOP)
+LEFT_BEHIND = ("checkpoint-*", ".saving", ".pushing", *AT_THE_TOP)
 
 
 def open_output(args: DrawConfig, overwrite: bool, argv: Sequence[str], *others: Any) -> str | None:

@@ -35,6 +35,7 @@ from unveil.files import (
     sync_tree,
 )
 from unveil.training.divergence import require_finite_weights
+from unveil.training.pushed import PUSHING, PushedFolders
 
 STAGING = ".saving"
 STATE = "trainer_state.json"
@@ -45,7 +46,7 @@ _NOT_LISTED = ("README.md",)
 _GROWN = ("metrics.jsonl",)
 
 
-class StagedCheckpoints(Trainer):
+class StagedCheckpoints(PushedFolders, Trainer):
     """Mixin of `transformers.Trainer` that saves through a staging folder."""
 
     _staging: bool = False
@@ -98,6 +99,7 @@ class StagedCheckpoints(Trainer):
         write_checksums(staged)
         publish_folder(staged, folder / name)
         shutil.rmtree(folder / STAGING, ignore_errors=True)
+        self.push_checkpoint(folder / name)
         _rotate(folder, self.state.global_step, self.args.save_total_limit, self.state.best_model_checkpoint)
 
     def publish_model(self, add: Callable[[Path], None]) -> None:
@@ -117,7 +119,10 @@ class StagedCheckpoints(Trainer):
             if self.args.should_save:
                 self.state.save_to_json(str(staged / STATE))
                 add(staged)
+                self._finish_current_push()
+                shutil.rmtree(output / PUSHING, ignore_errors=True)
                 _move_in(staged, output)
+        self._published_at = self.state.global_step
         if self.args.push_to_hub:
             self.push_to_hub(commit_message="Model save", revision=self.args.hub_revision)
 
