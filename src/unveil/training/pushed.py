@@ -20,8 +20,8 @@ PUSHING = ".pushing"
 _LEFT_OUT = ["_*", ".*", "*/.*", f"{PREFIX_CHECKPOINT_DIR}-*"]
 # Of a checkpoint, what a run needs to go on and a model does not.
 _STATES = [
-    "optimizer*", "reference.safetensors", "scheduler.pt", "scaler.pt", "rng_state*", "trainer_state.json", "run_identity.json", "sessions.json",
-    CHECKSUMS, "objective_state*", "global_step*", "pytorch_model_fsdp*", "latest", "zero_to_fp32.py",
+    "optimizer*", "scheduler.pt", "scaler.pt", "rng_state*", "trainer_state.json", "run_identity.json", "sessions.json",
+    "reference.safetensors", CHECKSUMS, "global_step*", "pytorch_model_fsdp*", "latest", "zero_to_fp32.py",
 ]  # fmt: skip
 
 
