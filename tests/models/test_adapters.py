@@ -230,6 +230,8 @@ def test_only_new_adapters_start_as_their_base(base):
         ({"target_modules": "all-linear", "init_lora_weights": False}, False),
         ({"target_modules": "all-linear", "init_lora_weights": "olora"}, False),
         ({"target_modules": "all-linear", "modules_to_save": ["wte"]}, False),
+        ({"target_modules": "all-linear", "bias": "all"}, False),
+        ({"target_modules": "all-linear", "bias": "lora_only"}, False),
     ):
         fresh = get_peft_model(load_denoiser_model(base), LoraConfig(r=4, **options))
         assert isinstance(fresh, PeftModel)

@@ -28,6 +28,7 @@ def test_accelerate_launch_on_the_cpu_with_several_processes_is_refused_since_it
     with pytest.raises(UserError, match=r"^accelerate launch --cpu: starts one process.*torchrun") as told:
         made(tmp_path, kind)
     assert "\n" not in str(told.value)
+    assert "traceback follows unless it is given --quiet" in str(told.value), "which is after our line"
 
 
 def test_processes_that_do_not_know_one_another_are_refused(quiet, tmp_path):

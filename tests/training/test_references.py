@@ -6,9 +6,10 @@ import pytest
 import torch
 from datasets import Dataset
 from one_pass import first_step, make_groups, perturbed, relative_gap
+from peft import LoraConfig, get_peft_model
 
 from unveil.errors import UserError
-from unveil.models import load_denoiser_model, unwrap
+from unveil.models import LORA_TARGETS, load_denoiser_model, unwrap
 from unveil.training import add_adapters
 
 
@@ -49,6 +50,23 @@ def test_adapters_that_were_trained_before_have_themselves_as_reference(trainer_
     assert all(policy != reference for policy, reference in after)
     ours, theirs = (unwrap(model).model.transformer["wte"].weight for model in (adapted, trainer.reference.model))
     assert ours is theirs, "the frozen weights are in memory once"
+
+
+@pytest.mark.parametrize("extra", ["biases", "norms"])
+def test_weights_of_the_base_that_are_trained_beside_adapters_do_not_move_the_reference(
+    trainer_of, rows, tiny_llada, extra
+):
+    data, base = rows(6), tiny_llada(vocab_size=24, dtype=torch.float64, include_bias=True)
+    config = LoraConfig(r=4, target_modules=LORA_TARGETS, bias="all" if extra == "biases" else "none")
+    adapted = get_peft_model(base, config)
+    if extra == "norms":
+        unwrap(adapted).model.transformer["ln_f"].requires_grad_(True)
+    trainer = trainer_of(data, adapted, per_device_train_batch_size=6, max_steps=2, learning_rate=1e-2)
+    before = records_of(trainer, data)
+    trainer.train()
+    after = records_of(trainer, data)
+    assert [reference for _, reference in after] == [reference for _, reference in before]
+    assert all(policy != reference for policy, reference in after)
 
 
 @pytest.mark.parametrize("draws", ["fresh", "fixed"])

@@ -11,6 +11,7 @@ from unveil import __version__
 from unveil.errors import UserError, UserInputWarning, is_text
 from unveil.host_memory import keep_freed_memory
 from unveil.locks import claims_end_here
+from unveil.one_voice import is_said_here, tell_launcher
 from unveil.terminal import one_line, printable
 
 COMMANDS = {
@@ -80,18 +81,29 @@ def main(argv: Sequence[str] | None = None) -> int:
             sys.stdout.flush()  # a full disk is to be told here, not after the end
             return code
     except UserError as error:
-        print(f"unveil {command}: error: {one_line(str(error))}", file=sys.stderr)
-        return 2
+        return _failed(f"unveil {command}: error: {one_line(str(error))}")
     except BrokenPipeError:  # the reader of a pipe has seen enough
         _let_stdout_go()
         return 141
     except OSError as error:
-        print(f"unveil {command}: error: {one_line(_told(error))}", file=sys.stderr)
-        return 2
+        return _failed(f"unveil {command}: error: {one_line(_told(error))}")
     except KeyboardInterrupt as stop:  # a command that knows more than `_KEPT` says it, with an exit code
         told = str(stop) or f"interrupted; {_KEPT.get(command, 'run it again')}"
-        print(f"unveil {command}: {one_line(told)}", file=sys.stderr)
+        _say_once(f"unveil {command}: {one_line(told)}")
         return getattr(stop, "code", 130)
+
+
+def _failed(line: str) -> int:
+    """Tell an error here and, under a launcher, where that looks for it; returns the exit code."""
+    _say_once(line)
+    tell_launcher(line)
+    return 2
+
+
+def _say_once(line: str) -> None:
+    """One of the processes of a run says what they all have to say."""
+    if is_said_here(line):
+        print(line, file=sys.stderr)
 
 
 def _told(error: OSError) -> str:
@@ -144,9 +156,9 @@ def _quiet_libraries() -> None:
 def _show_warning(message, category, filename, lineno, file=None, line=None) -> None:
     """Our own warnings as one line; of other libraries only what is meant for users."""
     if issubclass(category, UserInputWarning):
-        print(f"unveil: warning: {one_line(str(message))}", file=sys.stderr)
+        _say_once(f"unveil: warning: {one_line(str(message))}")
     elif not issubclass(category, (DeprecationWarning, FutureWarning, PendingDeprecationWarning)):
-        print(f"{category.__name__}: {printable(str(message))}", file=sys.stderr)
+        _say_once(f"{category.__name__}: {printable(str(message))}")
 
 
 if __name__ == "__main__":

@@ -178,6 +178,8 @@ def starts_as_base(model: nn.Module) -> bool:
     configs: Any = getattr(model, "peft_config", {})
     if not all(config.peft_type == PeftType.LORA and _plain_start(config) for config in configs.values()):
         return False
+    if any(parameter.requires_grad and "lora_" not in name for name, parameter in model.named_parameters()):
+        return False  # weights of the base that are trained as well cannot be switched off
     return all(_adds_nothing(module) for module in model.modules())
 
 
@@ -194,7 +196,8 @@ def _is_zero(factor: nn.Module | Tensor) -> bool:
 
 
 def _plain_start(config: Any) -> bool:
-    """PiSSA, OLoRA, ... take their start out of the base weights: switched off, something else is left."""
-    return not config.use_dora and (
-        isinstance(config.init_lora_weights, bool) or config.init_lora_weights == "gaussian"
-    )
+    """PiSSA, OLoRA, ... take their start out of the base weights: switched off, something else is left. Biases that are
+    trained cannot be switched off at all."""
+    if config.use_dora or config.bias != "none":
+        return False
+    return isinstance(config.init_lora_weights, bool) or config.init_lora_weights == "gaussian"

@@ -5,9 +5,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from unveil.errors import UserError
+from unveil.one_voice import processes_of
 
-# What launchers say of the number of processes.
-_SIZES = ("WORLD_SIZE", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE")
 _BY_HAND = "`torchrun --nproc_per_node N -m unveil.cli.main ... --use_cpu --ddp_backend gloo`"
 
 
@@ -22,17 +21,18 @@ def check_launch(args: Any, environment: Mapping[str, str] = os.environ) -> None
         UserError: one process where several were asked for, or weights that would not be sharded.
     """
     device, size = args.device.type, args.world_size  # the first use settles the processes
-    told = [int(environment[name]) for name in _SIZES if environment.get(name, "").isdigit()]
-    if told and max(told) != size:
+    told = processes_of(environment)
+    if told and told != size:
         raise UserError(
-            f"{max(told)} processes were started, and each would train by itself; start them with {_BY_HAND} or "
+            f"{told} processes were started, and each would train by itself; start them with {_BY_HAND} or "
             "`accelerate launch --multi_gpu`"
         )
     # `accelerate launch --cpu` names a meeting point for its processes, and starts one.
     if size == 1 and not told and "ACCELERATE_MIXED_PRECISION" in environment and "MASTER_ADDR" in environment:
         raise UserError(
             "accelerate launch --cpu: starts one process, whatever --num_processes says, so each step would have fewer "
-            f"rows than was meant; start them with {_BY_HAND}, or give --num_processes 1"
+            f"rows than was meant; start them with {_BY_HAND}, or give --num_processes 1 (accelerate's own traceback "
+            "follows unless it is given --quiet)"
         )
     if args.distributed_state is not None and args.distributed_state.distributed_type.name in ("NO", "MULTI_CPU"):
         for flag, asked in (("--fsdp", "ACCELERATE_USE_FSDP"), ("--deepspeed", "ACCELERATE_USE_DEEPSPEED")):

@@ -240,7 +240,8 @@ class PreferenceTrainer(SurrogateTrainer):
             own = own[count:]
             batch.loss = loss / len(batches)
         self.record(preference_metrics(records, self.objective))
-        self.health.look(records, self.state.global_step + 1, self.reference is not None)
+        if self.args.process_index == 0:  # every process has all records
+            self.health.look(records, self.state.global_step + 1, self.reference is not None)
         if self.args.replay_weight:
             self._add_replay(batches[-1])
 
