@@ -73,10 +73,57 @@ def test_a_program_that_is_wrong_never_passes(program):
         ("def f(g):\n    try: return g.__globals__['right']\n    except Exception: return 0", "right = 5\n"
      "assert f(lambda: 0) == right"),
         ("import os\ndef f(x): os._exit(0)", "try:\n    f(1)\nexcept:\n    pass\nassert True"),
+        ("def f(x): raise StopIteration", "for got, want in zip(map(f, [1, 2]), [2, 3]):\n    assert got == want"),
+        ("def f(x): raise StopIteration", "assert all(map(lambda x: f(x) == x, [1, 2]))"),
+        ("class Counter:\n    def __init__(self, *a): pass\n    def __eq__(self, o): return True\n"
+     "def f(x): return Counter()", "assert f('aab') == Counter('aab')"),
+        ("class Any:\n    def __eq__(self, o): return True\ndef deque(*a): return Any()\nf = deque",
+     "assert f([1]) == deque([1])"),
+        ("class np:\n    allclose = staticmethod(lambda *a: True)\ndef f(x): return 9",
+     "assert np.allclose(f(1), [2])"),
+        ("def isclose(*a): return True\ndef f(x): return 9", "assert isclose(f(1), 2)"),
     ],
 )  # fmt: skip
 def test_comparisons_are_the_judges(program, tests):
     assert not run_sandboxed(program, tests, SMALL).passed
+
+
+# A program that speaks to the tests' process itself, past the functions that would do it: NAMES, then always GAVE.
+SPEAKS = """
+import fcntl, json, os, struct
+def end(mode):
+    for fd in range(4, 64):
+        try:
+            if fcntl.fcntl(fd, fcntl.F_GETFL) & 3 == mode: return fd
+        except OSError: pass
+writing, reading = end(os.O_WRONLY), end(os.O_RDONLY)
+def say(message):
+    data = json.dumps(message).encode()
+    os.write(writing, struct.pack("Q", len(data)) + data)
+own = {"object": {"mine": 0, "coroutine": False}}
+say({"names": {"f": own, **NAMES}})
+while head := os.read(reading, 8):
+    os.read(reading, *struct.unpack("Q", head))
+    say({"gave": GAVE, "printed": ""})
+os._exit(0)
+"""
+
+
+@pytest.mark.parametrize(
+    ("replaced", "gave", "tests"),
+    [
+        ("abs", 0, "assert abs(f(1) - 2.5) < 1e-6"),
+        ("all", True, "assert all([f(1) == 2])"),
+        ("range", [], "for x in range(3):\n    assert f(x) == 2"),
+        ("len", 1, "def test_f():\n    assert len([x for x in [1] if f(x) == 2]) == 1"),
+    ],
+)
+def test_no_program_puts_other_builtins_under_its_tests(replaced, gave, tests):
+    names = {"__builtins__": {"dict": [[replaced, {"object": {"mine": 0}}]]}, "__name__": "other"}
+    program = SPEAKS.replace("NAMES", repr(names)).replace("GAVE", repr(gave))
+    assert not run_sandboxed(program, tests, SMALL).passed
+    right = SPEAKS.replace("NAMES", "{}").replace("GAVE", "2")
+    assert run_sandboxed(right, "assert f(1) == 2", SMALL).passed, "it does speak to the tests"
 
 
 # fmt: off
@@ -125,6 +172,13 @@ ORDINARY = [
      "    def __exit__(self, *e): self._b = -1\n    def __len__(self): return 4\n"
      "    def __getitem__(self, i): return i * 2",
      "a = Account()\nwith a as b:\n    assert b is a and b[3] == 6 and len(b) == 4\nassert a._b == -1"),
+    ("class Up:\n    n = 0\n    def __iter__(self): return self\n    def __next__(self):\n        self.n += 1\n"
+     "        if self.n > 2: raise StopIteration\n        return self.n",
+     "u = Up()\nassert u.__next__() == 1 and next(u) == 2\ntry:\n    u.__next__()\n    assert False\n"
+     "except StopIteration:\n    pass\nassert list(Up()) == [1, 2]"),
+    ("class Counter:\n    n = 0\n    def step(self):\n        self.n += 1\n        return self.n",
+     "c = Counter()\nassert c.step() == 1 and c.step() == 2"),
+    ("import numpy as np\ndef f(x): return np.array(x) * 2", "assert np.allclose(f([1, 2]), [2, 4])"),
     ("def sum(a, b): return a + b + 1", "assert sum(10, 15) == 26"),
     ("def statistics(x): return max(x)", "assert statistics([1, 3]) == 3"),
     ("def f(x): return sum(x)", "def check(candidate):\n    assert candidate([1, 2]) == 3\n\ncheck(f)"),

@@ -26,7 +26,8 @@ KINDS = {
 
 @pytest.fixture(params=KINDS.values(), ids=[*KINDS])
 def limits(request) -> Limits:
-    found = Limits(seconds=5, memory_mib=256, without=request.param)
+    # Without landlock and bubblewrap a program is below the minimum (it reads files): what is left must hold.
+    found = Limits(seconds=5, memory_mib=256, without=request.param, unsafe=request.param == KINDS["no_landlock"])
     try:
         run_sandboxed("", "", found)
     except UserError:
@@ -69,7 +70,8 @@ CALLS = {  # x86_64: number and arguments; VICTIM and JUDGE are process numbers
     "name_to_handle": (303, 0, 0, 0, 0, 0), "open_by_handle": (304, 0, 0, 0), "quotactl": (179, 0, 0, 0, 0),
     "reboot": (169, 0, 0, 0), "syslog": (103, 0, 0, 0), "swapon": (167, 0, 0), "init_module": (175, 0, 0, 0),
     "kexec_load": (246, 0, 0, 0, 0), "settimeofday": (164, 0, 0), "acct": (163, 0), "vmsplice": (278, 0, 0, 0, 0),
-    "memfd_secret": (447, 0), "landlock": (444, 0, 0, 0),
+    "memfd_secret": (447, 0), "landlock": (444, 0, 0, 0), "utimensat": (280, -100, 0, 0, 0), "truncate": (76, 0, 0),
+    "open_to_empty": (2, 0, 0o1000, 0), "openat_to_empty": (257, -100, 0, 0o1000, 0),
 }  # fmt: skip
 
 
@@ -171,6 +173,31 @@ done = [libc.open(path, 1), libc.open(path, 0o1101, 0o600), libc.unlink(path), l
     assert precious.read_text() == "precious"
 
 
+def test_settings_of_the_system_and_of_other_processes_cannot_be_opened_for_writing(limits):
+    program = """
+import ctypes, os
+libc = ctypes.CDLL(None)
+places = ["sys/vm/overcommit_memory", "sys/kernel/core_pattern", f"{os.getppid()}/oom_score_adj", "sysrq-trigger"]
+opened = [place for place in places if libc.open(f"/proc/{place}".encode(), 1) >= 0]
+"""
+    outcome = run_sandboxed(program, "assert opened == [], opened", limits)
+    assert outcome.passed, outcome.reason
+
+
+def test_a_program_cannot_make_files_without_number(limits):
+    program = """
+number = 0
+try:
+    while number < 5000:
+        open(f"file{number}", "w").close()
+        number += 1
+except OSError:
+    pass
+"""
+    outcome = run_sandboxed(program, "assert number < 300, number", limits)
+    assert outcome.passed or "outside its folder" in outcome.reason, outcome.reason
+
+
 def test_the_tests_are_not_in_reach_of_the_program(limits):
     program = """
 import gc, os
@@ -194,7 +221,7 @@ def test_a_program_dies_with_its_judge(limits, how):
     judge = f"""
 from unveil.judging.sandbox import run_sandboxed, Limits
 print("ready", flush=True)
-limits = Limits(seconds=60, memory_mib=256, without={limits.without!r})
+limits = Limits(seconds=60, memory_mib=256, without={limits.without!r}, unsafe={limits.unsafe})
 run_sandboxed("import time\\nwhile True: time.sleep(1000)", "", limits)
 """
     with subprocess.Popen([sys.executable, "-c", judge], stdout=subprocess.PIPE, text=True) as process:
@@ -239,9 +266,9 @@ def _lives(pid: int) -> bool:
 def test_below_the_minimum_nothing_runs_unless_the_user_says_so():
     alone = Limits(memory_mib=256, without=("bubblewrap", "unshare", "landlock", "seccomp"))
     message = (
-        "judge unit_tests: on this machine a program could write outside its folder, use the network, reach other "
-        r"processes, read the environment of its judge; install bubblewrap \(bwrap\) and use a kernel with "
-        "seccomp, or give --unsafe_sandbox"
+        "judge unit_tests: on this machine a program could write outside its folder, read files of its user, use the "
+        "network, reach other processes, read the environment of its judge; install bubblewrap "
+        r"\(bwrap\) and use a kernel with seccomp, or give --unsafe_sandbox"
     )
     with pytest.raises(UserError, match=message):
         unit_test_judge(limits=alone).check_in()
@@ -251,6 +278,11 @@ def test_below_the_minimum_nothing_runs_unless_the_user_says_so():
     with pytest.warns(UserInputWarning, match="a program can write outside its folder.*, as --unsafe_sandbox allows"):
         assert sandbox_layers(unsafe) == ["parent death"]
     assert run_sandboxed("print('ran')", "", unsafe).output == "ran\n"
+
+
+def test_read_only_files_alone_are_below_the_minimum():
+    with pytest.raises(UserError, match=r"a program could write outside its folder, read files of its user.*; install"):
+        run_sandboxed("", "", Limits(memory_mib=256, without=("bubblewrap", "landlock")))
 
 
 def test_the_layers_that_hold_are_recorded():

@@ -12,6 +12,8 @@ _SYSTEM = (
     "/etc/ld.so.conf.d", "/etc/localtime", "/etc/alternatives", "/etc/mime.types",
 )  # fmt: skip
 
+_DEVICES = ("/dev/null", "/dev/zero", "/dev/random", "/dev/urandom")
+
 
 @functools.cache
 def readable_places() -> list[str]:
@@ -27,18 +29,24 @@ def readable_places() -> list[str]:
 def bubblewrap(folder: str, file_mib: int) -> list[str]:
     """The command that starts others inside bubblewrap: own processes, network, users, messages and files.
 
-    Empty where bubblewrap is not installed or the system does not let it work.
+    What it starts may mount, until it drops the right to (where bubblewrap gives it). Empty where bubblewrap is not
+    installed or the system does not let it work.
     """
-    command = _command(folder, file_mib)
-    return command if command and _works() else []
+    for rights in (("--cap-add", "CAP_SYS_ADMIN"), ()):
+        if _works(rights):
+            return _command(folder, file_mib, rights)
+    return []
 
 
 @functools.cache
-def _works() -> bool:
+def _works(rights: tuple[str, ...]) -> bool:
     place = os.path.realpath("/tmp")
+    command = _command(f"{place}/unveil-sandbox", 1, rights)
+    if not command:
+        return False
     try:
         tried = subprocess.run(
-            [*_command(f"{place}/unveil-sandbox", 1), sys.executable, "-I", "-S", "-c", ""],
+            [*command, sys.executable, "-I", "-S", "-c", ""],
             stdin=subprocess.DEVNULL, capture_output=True, env={}, timeout=60, check=False,
         )  # fmt: skip
     except (OSError, subprocess.SubprocessError):
@@ -46,12 +54,13 @@ def _works() -> bool:
     return tried.returncode == 0
 
 
-def _command(folder: str, file_mib: int) -> list[str]:
+def _command(folder: str, file_mib: int, rights: tuple[str, ...]) -> list[str]:
     program = shutil.which("bwrap")
     if program is None:
         return []
+    devices = [word for place in _DEVICES for word in ("--dev-bind", place, place)]
     seen = [word for place in readable_places() for word in ("--ro-bind", os.path.realpath(place), place)]
     return [
-        program, "--unshare-all", "--die-with-parent", "--cap-drop", "ALL", *seen, "--dev", "/dev",
-        "--size", str(file_mib << 20), "--tmpfs", folder, "--remount-ro", "/dev", "--remount-ro", "/", "--",
+        program, "--unshare-all", "--die-with-parent", "--cap-drop", "ALL", *rights, *seen, *devices,
+        "--size", str(file_mib << 20), "--tmpfs", folder, "--remount-ro", "/", "--",
     ]  # fmt: skip

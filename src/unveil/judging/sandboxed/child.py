@@ -40,7 +40,9 @@ def main() -> None:
     def say(**fields: Any) -> None:
         os.write(telling, (json.dumps(fields) + "\n").encode())
 
-    layers += ["bubblewrap", "tmpfs"] if inside else []
+    if inside:
+        layers += ["bubblewrap", "tmpfs"]
+        confine.small_folder(folder, limits)  # on top of bubblewrap's, which has no limit on the number of files
     if not inside and "unshare" not in limits["without"]:
         layers += confine.isolate(folder, limits)
     os.chdir(folder)

@@ -18,7 +18,9 @@ _MEBIBYTE = 1 << 20
 _DEVICES = ("/dev/zero", "/dev/random", "/dev/urandom")
 # What a program must be kept from, and the layers of which one is needed for it.
 MINIMUM = {
-    "write outside its folder": ("bubblewrap", "read-only files", "landlock"),
+    # Files that are read-only still have devices and pipes among them, and all of them can be read.
+    "write outside its folder": ("bubblewrap", "landlock"),
+    "read files of its user": ("bubblewrap", "landlock"),
     "use the network": ("bubblewrap", "namespaces", "seccomp"),
     "reach other processes": ("seccomp",),
     "read the environment of its judge": ("bubblewrap", "process namespace", "landlock"),
@@ -74,18 +76,23 @@ def isolate(folder: str, limits: dict[str, Any]) -> list[str]:
     read_only = struct.pack("QQQQ", 1, 0, 0, 0)  # MOUNT_ATTR_RDONLY
     if _LIBC.syscall(442, -100, b"/", 0x8000, read_only, ctypes.c_size_t(32)) == 0:  # mount_setattr, AT_RECURSIVE
         layers.append("read-only files")
-    options = f"size={limits['file_mib']}m,nr_inodes=256".encode()
-    if _LIBC.mount(b"tmpfs", folder.encode(), b"tmpfs", 0, options) == 0:
+    if small_folder(folder, limits):
         layers.append("tmpfs")
     if own_processes:
         _go_on_in_a_child()
         # Other processes are not to be seen; where their list cannot be mounted anew, an empty folder hides the old.
         if (
-            _LIBC.mount(b"proc", b"/proc", b"proc", 0xE, None) == 0
+            _LIBC.mount(b"proc", b"/proc", b"proc", 0xF, None) == 0
             or _LIBC.mount(b"tmpfs", b"/proc", b"tmpfs", 1, None) == 0
         ):
             layers.append("process namespace")
     return layers
+
+
+def small_folder(folder: str, limits: dict[str, Any]) -> bool:
+    """Put a file system in memory there, with few files of little size: the kernel's memory for names is not ours."""
+    options = f"size={limits['file_mib']}m,nr_inodes=256".encode()
+    return _LIBC.mount(b"tmpfs", folder.encode(), b"tmpfs", 0, options) == 0
 
 
 def _go_on_in_a_child() -> None:

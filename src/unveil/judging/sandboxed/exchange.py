@@ -237,6 +237,8 @@ class Remote:
     def __getattribute__(self, name: str) -> Any:
         if name in ("__class__", "__dict__"):
             return object.__getattribute__(self, name)
+        if name == "__next__":
+            return lambda: _ask(self, "next")
         return _ask(self, "getattr", name)
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -244,7 +246,10 @@ class Remote:
 
     def __call__(self, *given: Any, **named: Any) -> Any:
         kept = (*given, *named.values())
-        return _peer_of(self).ask("call", self, list(kept), list(named), kept=kept)
+        try:
+            return _peer_of(self).ask("call", self, list(kept), list(named), kept=kept)
+        except StopIteration as error:  # `map` and `zip` would end there, and a loop over them would check nothing
+            raise RuntimeError("a call raised StopIteration") from error
 
     def __iter__(self) -> Iterator[Any]:
         return _ask(self, "iter")

@@ -11,7 +11,7 @@ import sys
 
 # Allowed whatever their arguments are. Numbers: x86_64, aarch64 (None: there is no such call).
 _ALLOWED: dict[str, tuple[int | None, int | None]] = {
-    "read": (0, 63), "write": (1, 64), "open": (2, None), "close": (3, 57), "stat": (4, None), "fstat": (5, 80),
+    "read": (0, 63), "write": (1, 64), "close": (3, 57), "stat": (4, None), "fstat": (5, 80),
     "lstat": (6, None), "poll": (7, None), "lseek": (8, 62), "mmap": (9, 222), "mprotect": (10, 226),
     "munmap": (11, 215), "brk": (12, 214), "rt_sigaction": (13, 134), "rt_sigprocmask": (14, 135),
     "rt_sigreturn": (15, 139), "pread64": (17, 67), "pwrite64": (18, 68), "readv": (19, 65), "writev": (20, 66),
@@ -20,7 +20,7 @@ _ALLOWED: dict[str, tuple[int | None, int | None]] = {
     "nanosleep": (35, 101), "getitimer": (36, 102), "alarm": (37, None), "setitimer": (38, 103), "getpid": (39, 172),
     "sendto": (44, 206), "recvfrom": (45, 207), "shutdown": (48, 210), "getsockname": (51, 204),
     "getsockopt": (55, 209), "exit": (60, 93), "wait4": (61, 260), "uname": (63, 160), "flock": (73, 32),
-    "fsync": (74, 82), "fdatasync": (75, 83), "truncate": (76, 45), "ftruncate": (77, 46), "getdents": (78, None),
+    "fsync": (74, 82), "fdatasync": (75, 83), "ftruncate": (77, 46), "getdents": (78, None),
     "getcwd": (79, 17), "chdir": (80, 49), "fchdir": (81, 50), "rename": (82, None), "mkdir": (83, None),
     "rmdir": (84, None), "creat": (85, None), "link": (86, None), "unlink": (87, None), "symlink": (88, None),
     "readlink": (89, None), "umask": (95, 166), "gettimeofday": (96, 169), "getrlimit": (97, 163),
@@ -32,10 +32,10 @@ _ALLOWED: dict[str, tuple[int | None, int | None]] = {
     "futex": (202, 98), "epoll_create": (213, None), "getdents64": (217, 61), "set_tid_address": (218, 96),
     "restart_syscall": (219, 128), "fadvise64": (221, 223), "clock_gettime": (228, 113), "clock_getres": (229, 114),
     "clock_nanosleep": (230, 115), "exit_group": (231, 94), "epoll_wait": (232, None), "epoll_ctl": (233, 21),
-    "waitid": (247, 95), "openat": (257, 56), "mkdirat": (258, 34), "newfstatat": (262, 79), "unlinkat": (263, 35),
+    "waitid": (247, 95), "mkdirat": (258, 34), "newfstatat": (262, 79), "unlinkat": (263, 35),
     "renameat": (264, 38), "linkat": (265, 37), "symlinkat": (266, 36), "readlinkat": (267, 78),
     "faccessat": (269, 48), "pselect6": (270, 72), "ppoll": (271, 73), "set_robust_list": (273, 99),
-    "get_robust_list": (274, 100), "utimensat": (280, 88), "epoll_pwait": (281, 22), "timerfd_create": (283, 85),
+    "get_robust_list": (274, 100), "epoll_pwait": (281, 22), "timerfd_create": (283, 85),
     "fallocate": (285, 47), "timerfd_settime": (286, 86), "timerfd_gettime": (287, 87), "eventfd2": (290, 19),
     "epoll_create1": (291, 20), "dup3": (292, 24), "pipe2": (293, 59), "preadv": (295, 69), "pwritev": (296, 70),
     "getcpu": (309, 168), "renameat2": (316, 276), "getrandom": (318, 278), "membarrier": (324, 283),
@@ -54,6 +54,9 @@ _CHOSEN: dict[str, tuple[int, int, int, tuple[int, ...]]] = {
 }
 _OWN = {"kill": (62, 129), "tgkill": (234, 131)}  # the first argument is our own process
 _CLONE, _CLONE3, _SOCKETPAIR, _FCNTL, _F_SETFL, _O_ASYNC = (56, 220), 435, (53, 199), (72, 25), 4, 0o20000
+# Opening: number on each machine, which argument holds the flags.
+_OPENING = ((2, None, 1), (257, 56, 2))
+_O_TRUNC, _O_ACCMODE = 0o1000, 3
 _MACHINES = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}
 _X32 = 0x40000000
 _LOAD, _EQUAL, _ANY_BIT, _AT_LEAST, _GIVE = 0x20, 0x15, 0x45, 0x35, 0x06
@@ -85,6 +88,9 @@ def _steps(machine: int, audit_name: int) -> list[_Step]:
         steps += _if_argument(numbers[machine], 0, _EQUAL, (os.getpid(),))
     steps += _if_argument(_CLONE[machine], 0, _ANY_BIT, (_THREAD,))  # threads, no processes
     steps += _stream_pairs(_SOCKETPAIR[machine])
+    for *opening, flags in _OPENING:
+        if (number := opening[machine]) is not None:
+            steps += _opened_as_said(number, flags)
     steps += _flags_without_signals(_FCNTL[machine])
     # glibc takes these for calls of a newer kernel and does without.
     steps += [(_AT_LEAST, 0, 1, _CLONE3), (_GIVE, 0, 0, _MISSING), (_GIVE, 0, 0, _DENIED)]
@@ -107,6 +113,13 @@ def _stream_pairs(number: int) -> list[_Step]:
     """Pairs of connected sockets (asyncio needs one): datagrams could be sent to any address."""
     stream_only = [(0x54, 0, 0, 0xF), (_EQUAL, 0, 1, 1), (_GIVE, 0, 0, _ALLOW)]  # type & 15 == SOCK_STREAM
     inner = [(_LOAD, 0, 0, 16), (_EQUAL, 0, 4, 1), (_LOAD, 0, 0, 24), *stream_only, (_LOAD, 0, 0, 0)]
+    return [(_EQUAL, 0, len(inner), number), *inner]
+
+
+def _opened_as_said(number: int, flags: int) -> list[_Step]:
+    """Open, but do not empty a file that is opened for reading: landlock before version 3 lets that pass."""
+    inner = [(_LOAD, 0, 0, 16 + 8 * flags), (_ANY_BIT, 1, 0, _O_TRUNC), (_GIVE, 0, 0, _ALLOW),
+             (_ANY_BIT, 0, 1, _O_ACCMODE), (_GIVE, 0, 0, _ALLOW), (_LOAD, 0, 0, 0)]  # fmt: skip
     return [(_EQUAL, 0, len(inner), number), *inner]
 
 

@@ -12,6 +12,13 @@ from plain_data import MODULES, decode  # pyright: ignore[reportMissingImports]
 from program_side import ONE, TWO, call, one_object, two_objects  # pyright: ignore[reportMissingImports]
 
 _TESTS = "tests"
+_ALIASES = {"np": "numpy"}
+# What tests compare with, under the names that programs import: name -> module.
+_STANDARD = {
+    **dict.fromkeys(("Counter", "OrderedDict", "defaultdict", "deque", "namedtuple"), "collections"),
+    **dict.fromkeys(("date", "datetime", "timedelta"), "datetime"),
+    "Decimal": "decimal", "Fraction": "fractions", "isclose": "math", "isnan": "math",
+}  # fmt: skip
 
 
 def run_tests(tests: str, peer: Peer) -> str | None:
@@ -24,7 +31,7 @@ def run_tests(tests: str, peer: Peer) -> str | None:
     except (SyntaxError, ValueError, RecursionError) as error:
         return reason_of(error, "a test")
     try:
-        space = {"__name__": _TESTS, **_names(dict(told["names"]), tree, peer)}
+        space = {"__name__": _TESTS, "__builtins__": builtins, **_names(dict(told["names"]), tree, peer)}
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError, ImportError) as error:
         raise EndedError from error
     try:
@@ -43,20 +50,24 @@ def run_tests(tests: str, peer: Peer) -> str | None:
 def _names(told: dict[str, Any], tree: ast.AST, peer: Peer) -> dict[str, Any]:
     """The program's names that tests may use.
 
-    A test that says `abs` or `math.isclose` means Python's, whatever the program calls so; unless the tests use nothing
-    else of the program's: then a function of that name is what they test.
+    A test that says `abs`, `Counter` or `math.isclose` means Python's, whatever the program calls so; unless the tests
+    use nothing else of the program's: then a function of that name is what they test.
     """
+    told = {name: value for name, value in told.items() if not name.startswith("__")}
     used = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
     opened = {
         node.value.id for node in ast.walk(tree) if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name)
     }
-    tested = any(name in used and not hasattr(builtins, name) for name in told)
+    meant = {name: _ALIASES.get(name, name) for name in opened if _ALIASES.get(name, name) in MODULES}
+    own = {name for name in told if not hasattr(builtins, name) and name not in meant and name not in _STANDARD}
     found: dict[str, Any] = {}
     for name, value in told.items():
-        if name in MODULES and name in opened:
-            found[name] = importlib.import_module(name)
-        elif not (hasattr(builtins, name) and tested):
+        if name in meant:
+            found[name] = importlib.import_module(meant[name])
+        elif not used & own or name in own:
             found[name] = decode(value, peer)
+        elif name in _STANDARD:
+            found[name] = getattr(importlib.import_module(_STANDARD[name]), name)
     return found
 
 
