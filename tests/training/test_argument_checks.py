@@ -112,6 +112,7 @@ def test_arguments_of_an_ordinary_run_pass_without_a_word():
             "warmup_stable_decay: .*lr_scheduler_kwargs",
         ),
         ({"lr_scheduler_kwargs": {"a": 1}}, "--lr_scheduler_type cosine: .*'a'"),
+        ({"lr_scheduler_kwargs": ""}, "--lr_scheduler_kwargs .*must be a mapping"),
         ({"lr_scheduler_kwargs": [1]}, "--lr_scheduler_kwargs .*must be a mapping"),
         ({"report_to": "tensorboardx"}, "--report_to tensorboardx: unknown; choose of none, all"),
         ({"report_to": ["swanlab"]}, "--report_to swanlab: is not installed"),

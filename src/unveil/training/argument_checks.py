@@ -125,7 +125,7 @@ def check_parts(args: TrainingArguments) -> None:
         raise UserError(f"--torch_compile_backend {args.torch_compile_backend}: choose one of {names}")
     optimizer = _made("--optim", str(getattr(args.optim, "value", args.optim)), lambda: _optimizer(args))
     kind: Any = args.lr_scheduler_type
-    settings: Any = args.lr_scheduler_kwargs or {}
+    settings: Any = {} if args.lr_scheduler_kwargs is None else args.lr_scheduler_kwargs
     name = str(getattr(kind, "value", kind))
     if not isinstance(settings, dict):
         raise UserError(f"--lr_scheduler_kwargs {shortened(settings)}: must be a mapping, as in '{{\"min_lr\": 1e-7}}'")
