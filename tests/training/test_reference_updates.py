@@ -125,7 +125,7 @@ def test_a_checkpoint_without_its_reference_is_refused(trainer_of, tiny_llada, t
         moving.train(resume_from_checkpoint=str(tmp_path / "run" / "checkpoint-2"))
     moving.train()
     (tmp_path / "run" / "checkpoint-2" / "reference.safetensors").unlink()
-    with pytest.raises(UserError, match=r"--resume_from_checkpoint: .*reference\.safetensors is missing"):
+    with pytest.raises(UserError, match=r"--resume_from_checkpoint .*reference\.safetensors is missing"):
         moving.train(resume_from_checkpoint=str(tmp_path / "run" / "checkpoint-2"))
 
 
