@@ -17,6 +17,8 @@ from unveil.errors import UserError
 from unveil.files import read_json, write_json
 
 FILE = "checksums.json"
+SEAL = "checksum"
+_SEAL_DIGITS = 16
 _PIECE = 2**22
 _FORMAT = 1
 _UNREADABLE = (ValueError, KeyError, TypeError, AttributeError)
@@ -103,6 +105,23 @@ def require_as_written(
     """
     if damage := damage_of(folder, only, foreign):
         raise UserError(f"{where}: {damage}; {remedy}")
+
+
+def sealed(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A row of a file that grows line by line, with a checksum of what it says."""
+    return {**row, SEAL: _own(row)[:_SEAL_DIGITS]}
+
+
+def opened(row: Mapping[str, Any]) -> dict[str, Any]:
+    """The row without its checksum; one without any, as earlier versions wrote them, is taken as it is.
+
+    Raises:
+        ValueError: it does not say what was written.
+    """
+    found = {name: value for name, value in row.items() if name != SEAL}
+    if SEAL in row and row[SEAL] != _own(found)[:_SEAL_DIGITS]:
+        raise ValueError("is not what was written")
+    return found
 
 
 def _matches(name: str, only: Iterable[str] | None) -> bool:

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from transformers import PreTrainedTokenizerBase
 
+from unveil.checksums import opened, sealed
 from unveil.cli.prompting import Answer, GenerationArguments
 from unveil.errors import UserError, name_rows
 from unveil.files import LOCK, append_text, read_whole_lines, write_json, write_text
@@ -170,7 +171,7 @@ def _flags_that_changed(there: Mapping[str, Any], here: Mapping[str, Any], flags
 
 def _line(asked: Asked, prompt: str, answer: Answer) -> str:
     row = {**asked._asdict(), "prompt_digest": prompt, "text": answer.text, "tokens": answer.tokens}
-    return json.dumps(row, ensure_ascii=False) + "\n"
+    return json.dumps(sealed(row), ensure_ascii=False) + "\n"
 
 
 def _read(path: Path) -> dict[Asked, tuple[str, Answer]]:
@@ -178,11 +179,12 @@ def _read(path: Path) -> dict[Asked, tuple[str, Answer]]:
     found = {}
     for number, line in enumerate(read_whole_lines(path)[0], start=1):
         try:
-            row = json.loads(line)
+            row = opened(json.loads(line))
             asked = Asked(str(row["side"]), int(row["seed"]), int(row["example_id"]))
             found[asked] = str(row["prompt_digest"]), Answer(whole_text(str(row["text"])), int(row["tokens"]))
-        except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
             raise UserError(
-                f"{path}, line {number}: is no answer; remove the line, or leave --resume out and give --overwrite"
+                f"{path}, line {number}: is no answer, or not the one that was written; remove the line, or leave "
+                "--resume out and give --overwrite"
             ) from error
     return found

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from unveil.checksums import opened, sealed
 from unveil.errors import warn_user
 from unveil.files import append_text, read_whole_lines
 
@@ -50,7 +51,7 @@ class RequestCache:
         if self.path is None or not fresh:
             return
         lines = "".join(
-            json.dumps({"key": key, "by": self._by, **value}, ensure_ascii=False, allow_nan=False) + "\n"
+            json.dumps(sealed({"key": key, "by": self._by, **value}), ensure_ascii=False, allow_nan=False) + "\n"
             for key, value in fresh.items()
         )
         append_text(self.path, lines)
@@ -59,7 +60,7 @@ class RequestCache:
         bad = foreign = 0
         for line in read_whole_lines(path, mend=True)[0]:
             try:
-                record = json.loads(line)
+                record = opened(json.loads(line))
                 foreign += record.pop("by", None) != self._by
                 self._records[record.pop("key")] = record
             except (ValueError, KeyError, TypeError, AttributeError, RecursionError):

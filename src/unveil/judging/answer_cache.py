@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from unveil.checksums import opened, sealed
 from unveil.errors import UserError
 from unveil.judging.claims import Claims
 from unveil.judging.whole_text import whole_text
@@ -65,7 +66,7 @@ class AnswerCache:
 
     def put(self, key: str, reply: Reply) -> None:
         """Keep a reply; it is in the file when this returns."""
-        line = json.dumps({"key": key, **asdict(reply)}) + "\n"  # ASCII: no line break but the last
+        line = json.dumps(sealed({"key": key, **asdict(reply)})) + "\n"  # ASCII: no line break but the last
         with self._lock:
             self._replies[key] = reply
             if self._file is not None:
@@ -126,7 +127,7 @@ class AnswerCache:
             if not line.strip():
                 continue
             try:
-                fields = json.loads(line)
+                fields = opened(json.loads(line))
                 key, text = fields.pop("key"), fields.pop("text")
                 if not (isinstance(key, str) and isinstance(text, str)):
                     raise TypeError("no reply")
