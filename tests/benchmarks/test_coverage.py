@@ -6,10 +6,13 @@ from math import comb
 
 import numpy as np
 import pytest
+import torch
 
 from benchmarks import coverage
 from benchmarks.coverage_model import cases, exact_elbo, hidden_of, log_p_of
 from unveil.draws import plan
+from unveil.draws.sets import tiles
+from unveil.likelihood import degrees_of_freedom, half_width, standard_error
 
 PLANS = 150
 
@@ -50,6 +53,41 @@ def test_the_error_of_the_default_is_within_a_fifth_of_the_truth(answers, length
     """Of these answers; at four draws, where it was 1.3 to 1.7 times too large, within a quarter."""
     found = coverage.cell("quadratic_tiling", "ht", length, num_draws, answers[length], 300)
     assert all(0.88 < ratio < (1.3 if num_draws == 4 else 1.22) for ratio in found.ratio), found
+
+
+@pytest.mark.parametrize(("length", "num_draws"), [(5, 32), (5, 128), (12, 32), (40, 32)])
+@pytest.mark.parametrize("strength", [0.0, 1.0])
+def test_the_error_of_tiles_sees_that_they_balance_their_tokens(length, num_draws, strength):
+    """Tokens that look at others little, or not at all: their balance is most of the noise, which strata cannot see."""
+    generator = np.random.default_rng(length)
+    own, pull = -3 * generator.random(length), generator.standard_normal((length, length)) * strength / length**0.5
+    np.fill_diagonal(pull, 0)
+    visible = np.mean([(length - size) / (length - 1) for size in range(1, length + 1)])
+    truth, squares, held = own.sum() + visible * pull.sum(), [], []
+    for example in range(300):
+        drawn = plan(11, example, 0, length, num_draws)
+        hidden_KL = hidden_of([drawn], length)
+        draws_K = drawn.weights / drawn.shares * ((own + ~hidden_KL @ pull.T) * hidden_KL).sum(1)
+        error, miss = float(standard_error(torch.from_numpy(draws_K), drawn)), drawn.shares @ draws_K - truth
+        squares.append((error**2, miss**2))
+        held.append(abs(miss) <= half_width(error, degrees_of_freedom(drawn)))
+    assert 0.91 < np.mean(held) < 0.985
+    assert 0.87 < np.sqrt(np.divide(*np.mean(squares, axis=0))) < 1.15
+
+
+@pytest.mark.parametrize("design", ["quadratic_tiling", "windows"])
+def test_what_tiles_differ_by_in_a_straight_line_is_no_error(design):
+    drawn = plan(0, 3, 0, 40, 32, design)
+    line_K = (tiles(32) - 3.5) / np.bincount(tiles(32))[0]  # what each draw adds; the totals sum to 0
+    error = standard_error(torch.from_numpy(line_K / drawn.shares), drawn)
+    assert float(error) == pytest.approx(0, abs=1e-6)
+    assert degrees_of_freedom(drawn) == 8 - 2
+
+
+def test_tiles_whose_draws_share_a_size_are_not_taken_for_independent():
+    """Two masks of a size lie in two tiles; the sizes tell, as they did."""
+    one, shared = plan(0, 3, 0, 40, 24, "quadratic"), plan(0, 3, 0, 40, 48, masks_per_size=2)
+    assert degrees_of_freedom(shared) == pytest.approx(degrees_of_freedom(one))
 
 
 @pytest.mark.parametrize("design", ["quadratic_tiling", "windows", "quadratic"])

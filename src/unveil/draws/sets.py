@@ -31,19 +31,27 @@ def tiling(base: int, length: int, sizes: np.ndarray) -> Sets:
     of one another, hence their noise averages out however many there are: windows of one permutation would repeat that
     order's neighbours for ever. Tokens are treated alike, so each set is uniform given its size.
 
-    An answer of up to three tokens has up to seven sets. As many balanced draws would use them so evenly that no error
-    could be told from them; these sets are independent.
     """
-    if length <= 3 and len(sizes) >= 2**length - 1:
+    tiles_of_draws = tiles_of(length, len(sizes))
+    if tiles_of_draws is None:
         return independent(base, length, sizes)
     hidden = np.zeros((len(sizes), length), dtype=np.int64)
     found = []
-    for k, (tile, size) in enumerate(zip(tiles(len(sizes)), sizes), start=1):
+    for k, (tile, size) in enumerate(zip(tiles_of_draws, sizes), start=1):
         order = permutation(draw_seed(base, k, POSITION_TAG), length)
         chosen = order[np.argsort(hidden[tile][order], kind="stable")[:size]]
         hidden[tile][chosen] += 1
         found.append(np.sort(chosen))
     return Sets(tuple(found))
+
+
+def tiles_of(length: int, count: int) -> np.ndarray | None:
+    """The tile of each of `count` draws of `length` tokens, int64 `[count]`; None where sets are independent.
+
+    An answer of up to three tokens has up to seven sets. As many balanced draws would use them so evenly that no error
+    could be told from them; these sets are independent.
+    """
+    return None if length <= 3 and count >= 2**length - 1 else tiles(count)
 
 
 def tiles(count: int) -> np.ndarray:

@@ -14,8 +14,13 @@ neighbours (second differences: Wolter, Introduction to Variance Estimation, 200
 strata differ by in their means, as long as the profile bends little. The square is scaled to one stratum as if the
 variance fell like L / l, the law for which quadratic strata are the best (like its power 3/4 where strata are equal,
 which covers better). Degrees of freedom are those of the form under the same law (Satterthwaite). What it cannot see:
-draws of a tile hide different tokens, so that the true error of `quadratic_tiling` and `windows` is a few per cent
-smaller; the bias of `quadrature`; the offset that all sizes of `systematic` share.
+the bias of `quadrature`; the offset that all sizes of `systematic` share.
+
+Tiles (`quadratic_tiling` and `windows` of 24 draws or more, one mask per size): draws of a tile balance one another,
+tiles know nothing of one another and are nearly alike. Their totals, each less its share of the surrogate, vary as
+independent units do, about a straight line, for the first tiles reach a little further; two degrees of freedom less
+than there are tiles. Of fewer than six tiles the strata tell, which do not see the balance: where tokens hardly look at
+one another, the error is then too large.
 
 Where the draws do not tell, the error of a single value is not known (`degrees_of_freedom` 0): of one group; of two
 strata, whose means stand in the way; of fewer than 16 draws of `harmonic` and `importance`, whose rare large values are
@@ -34,8 +39,10 @@ import torch
 from scipy.special import stdtrit
 
 from unveil.draws import DESIGNS, Plan
+from unveil.draws.sets import tiles_of
 
 FEWEST_HIDDEN_TOKENS = 25
+_FEWEST_TILES = 6
 FEWEST_UNITS = 16
 """For what is skewed or biased with fewer: sizes of unequal chances, and combiners other than `ht`."""
 _LEVEL = 0.95
@@ -55,6 +62,9 @@ def standard_error(draws_K: torch.Tensor, plan: Plan) -> torch.Tensor:
     terms_G, shares_G = group_terms(draws_K, plan)
     if DESIGNS[plan.design].units == "independent":
         return terms_G.std() * math.sqrt(plan.sizes_drawn)
+    tiles_G = _tiles_that_tell(plan)
+    if tiles_G is not None:
+        return _error_of_tiles(terms_G, shares_G, torch.from_numpy(tiles_G).to(draws_K.device))
     values_G = terms_G / shares_G
     centred_G = values_G - values_G.mean()  # a constant is not seen by the form, but by rounding
     form_GG = torch.from_numpy(_strata_of(plan).form_GG).to(draws_K)
@@ -72,6 +82,9 @@ def degrees_of_freedom(plan: Plan) -> float:
         if design.random_shares:
             return plan.sizes_drawn - 1.0 if design.draws_per_unit == 2 or plan.sizes_drawn >= FEWEST_UNITS else 0.0
         return (plan.sizes_drawn - 1) / (1 + 0.5 * (plan.sizes_drawn - 1) / plan.sizes_drawn)
+    tiles_G = _tiles_that_tell(plan)
+    if tiles_G is not None:
+        return float(tiles_G.max() + 1 - 2)
     return _strata_of(plan).degrees_of_freedom if plan.sizes_drawn > 2 else 0.0
 
 
@@ -95,6 +108,24 @@ def _exact(plan: Plan) -> bool:
     design = DESIGNS.get(plan.design)
     alone = len(plan.positions[0]) == 1 and bool(plan.weights[0] == plan.shares[0])
     return alone or (design is not None and design.units == "fixed")
+
+
+def _tiles_that_tell(plan: Plan) -> np.ndarray | None:
+    """The tile of each draw where tiles are independent (draws that share a size are not) and enough of them."""
+    if DESIGNS[plan.design].independent_sets or len(plan.positions) != plan.sizes_drawn:
+        return None
+    found = tiles_of(plan.length, plan.sizes_drawn)
+    return found if found is not None and found.max() + 1 >= _FEWEST_TILES else None
+
+
+def _error_of_tiles(terms_G: torch.Tensor, shares_G: torch.Tensor, tiles_G: torch.Tensor) -> torch.Tensor:
+    """That of a sum of independent totals about a straight line; a tile of more draws is held to its larger share."""
+    number = int(tiles_G.max()) + 1
+    residual_G = terms_G - shares_G * terms_G.sum()
+    residual_T = terms_G.new_zeros(number).index_add(0, tiles_G, residual_G)
+    place_T = torch.arange(number, dtype=residual_T.dtype, device=residual_T.device) - (number - 1) / 2
+    residual_T = residual_T - (residual_T @ place_T) / (place_T @ place_T) * place_T
+    return (residual_T.square().sum() * number / (number - 2)).sqrt()
 
 
 class _Strata:
