@@ -72,6 +72,7 @@ def test_a_run_without_a_step_is_refused(epochs):
         ("auto_find_batch_size", True),
         ("include_num_input_tokens_seen", "all"),
         ("label_names", ["label"]),
+        ("use_liger_kernel", True),
         ("train_sampling_strategy", "group_by_length"),
     ],
 )
@@ -117,6 +118,7 @@ def test_arguments_of_an_ordinary_run_pass_without_a_word():
         ({"report_to": "tensorboardx"}, "--report_to tensorboardx: unknown; choose of none, all"),
         ({"report_to": ["swanlab"]}, "--report_to swanlab: is not installed"),
         ({"torch_compile_backend": "x"}, "--torch_compile_backend x: choose one of"),
+        ({"torch_compile_backend": ""}, "--torch_compile_backend : choose one of"),
         ({"torch_compile_mode": "x"}, "--torch_compile_mode x: choose one of default"),
         ({"dataloader_persistent_workers": True}, "--dataloader_persistent_workers: needs --dataloader_num_workers"),
     ],

@@ -38,6 +38,7 @@ WITHOUT_MEANING = {
     "remove_unused_columns": "the trainer reads columns that the model does not; leave it out",
     "auto_find_batch_size": "--tokens_per_batch bounds the memory whatever the batch; leave it out",
     "include_num_input_tokens_seen": "num_tokens in metrics.jsonl counts every token already; leave it out",
+    "use_liger_kernel": "its kernels serve the losses of causal language models; leave it out",
     "label_names": "the labels are those of the data; leave it out",
 }
 # What belongs to transformers' evaluation loop or to its scripts: harmless, and said to do nothing.
@@ -120,9 +121,10 @@ def check_parts(args: TrainingArguments) -> None:
             raise UserError(f"--report_to {name}: is not installed; `pip install {name}`, or give --report_to none")
     if args.torch_compile_mode and args.torch_compile_mode not in _COMPILE_MODES:
         raise UserError(f"--torch_compile_mode {args.torch_compile_mode}: choose one of {', '.join(_COMPILE_MODES)}")
-    if args.torch_compile_backend and args.torch_compile_backend not in torch._dynamo.list_backends(exclude_tags=()):
+    backend = args.torch_compile_backend
+    if backend is not None and backend not in torch._dynamo.list_backends(exclude_tags=()):
         names = ", ".join(torch._dynamo.list_backends())
-        raise UserError(f"--torch_compile_backend {args.torch_compile_backend}: choose one of {names}")
+        raise UserError(f"--torch_compile_backend {backend}: choose one of {names}")
     optimizer = _made("--optim", str(getattr(args.optim, "value", args.optim)), lambda: _optimizer(args))
     kind: Any = args.lr_scheduler_type
     settings: Any = {} if args.lr_scheduler_kwargs is None else args.lr_scheduler_kwargs
