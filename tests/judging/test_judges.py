@@ -7,7 +7,15 @@ import numpy as np
 import pytest
 
 from unveil.errors import UserError
-from unveil.judging import Judge, RatingJudge, Verdict, adjusted_win_rate, compare_answers, judge_both_orders
+from unveil.judging import (
+    Judge,
+    RatingJudge,
+    Verdict,
+    adjusted_win_rate,
+    compare_answers,
+    judge_answers,
+    judge_both_orders,
+)
 
 
 def letters(texts):
@@ -188,3 +196,21 @@ def test_bad_input_is_told_in_one_line():
 
     with pytest.raises(UserError, match="judge scripted: gave 0 verdicts for 1 prompts"):
         compare_answers(Silent({}), ["x"], ["a"], ["b"])
+
+
+@pytest.mark.parametrize(
+    ("compare", "message"),
+    [
+        (lambda *a: 1 / 0, r"its `compare` raised ZeroDivisionError \(division by zero\); mend it"),
+        (lambda *a: {}["\ud800"], "its `compare` raised KeyError"),
+        (lambda *a: None, "its `compare` raised TypeError"),
+        (lambda *a: ["A"], r"gave a str, not an unveil\.judging\.Verdict; mend it"),
+    ],
+)
+def test_a_judge_of_the_users_own_that_fails_is_one_line(compare, message):
+    class Own:
+        name, symmetric = "own", True
+
+    Own.compare = lambda self, *given: compare(*given)  # type: ignore[attr-defined]
+    with pytest.raises(UserError, match=f"^judge own: {message}"):
+        judge_answers(Own(), ["x"], ["a"], ["b"])  # type: ignore[arg-type]

@@ -139,9 +139,24 @@ def ask(
     answers_b: Sequence[str],
     columns: Columns | None = None,
 ) -> list[Verdict]:
-    """`judge.compare`, with the number of verdicts checked, and with `columns` for a judge that reads them."""
+    """`judge.compare`, with its verdicts checked, and with `columns` for a judge that reads them.
+
+    Raises:
+        UserError: so does the judge, or a judge of the user's own raises anything or gives something else.
+    """
     more: dict[str, Any] = {"columns": columns or {}} if getattr(judge, "reads_columns", False) else {}
-    verdicts = judge.compare(prompts, answers_a, answers_b, **more)
+    try:
+        verdicts = list(judge.compare(prompts, answers_a, answers_b, **more))
+    except UserError:
+        raise
+    except Exception as error:
+        if type(judge).__module__.partition(".")[0] == __name__.partition(".")[0]:
+            raise
+        told = f"{type(error).__name__} ({whole_text(' '.join(str(error).split()))[:300]})"
+        raise UserError(f"judge {judge.name}: its `compare` raised {told}; mend it") from error
+    wrong = next((verdict for verdict in verdicts if not isinstance(verdict, Verdict)), None)
+    if wrong is not None:
+        raise UserError(f"judge {judge.name}: gave a {type(wrong).__name__}, not an unveil.judging.Verdict; mend it")
     if len(verdicts) != len(prompts):
         raise UserError(
             f"judge {judge.name}: gave {len(verdicts)} verdicts for {len(prompts)} prompts; it must give one each"
