@@ -181,3 +181,12 @@ def test_a_folder_without_a_name_of_its_own_has_nothing_to_recover(tmp_path, mon
     monkeypatch.chdir(tmp_path / "inside")
     files.recover_folder(Path(name))
     assert (tmp_path / "inside" / "a").is_dir()
+
+
+def test_a_pipe_is_written_to_and_stays_a_pipe(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+    files.write_text(tmp_path / "pipe", "text")
+    assert os.read(reader, 10) == b"text"
+    assert (tmp_path / "pipe").is_fifo()
+    os.close(reader)

@@ -24,8 +24,15 @@ _NO_SYNC_THERE = (errno.EINVAL, errno.EBADF, errno.ENOTSUP, errno.EACCES, errno.
 
 
 def write_bytes(path: str | Path, data: bytes) -> None:
-    """Write `data` to `path` so that a reader, also one after a power cut, sees the old file or the whole new one."""
+    """Write `data` to `path` so that a reader, also one after a power cut, sees the old file or the whole new one.
+
+    What is there and is no regular file (a device, a pipe) is written to, and stays.
+    """
     path = Path(os.path.realpath(path))  # a link stays a link
+    if path.exists() and not path.is_file() and not path.is_dir():
+        with open(path, "wb") as file:
+            file.write(data)
+        return
     make_folder(path.parent)
     temporary = _beside(path)
     try:

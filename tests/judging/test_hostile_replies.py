@@ -50,6 +50,23 @@ def test_one_question_that_never_ends_is_unread_and_two_in_a_row_stop(server):
     assert not server.acts, "the second question in a row stopped it"
 
 
+@pytest.mark.parametrize(
+    ("act", "said"),
+    [(("raw", b'{"choices":' + b"[" * 100_000), "gave an answer that is no chat completion"), (500, "answered 500")],
+    ids=["deep", "500"],
+)
+def test_one_question_that_breaks_the_endpoint_is_unread_and_the_others_are_judged(server, act, said):
+    judge = judge_of(server, concurrency=1)
+    server.acts = [None, *[act] * 4]
+    verdicts = judge.compare(PROMPTS[:3], LONG[:3], SHORT[:3])
+    assert [verdict.parsed for verdict in verdicts] == [True, False, True]
+    assert said in verdicts[1].reason
+    server.acts = [act] * 8
+    with pytest.raises(UserError, match=said):
+        judge.compare(PROMPTS[3:6], LONG[3:6], SHORT[3:6])
+    assert not server.acts, "the second question in a row stopped it"
+
+
 def test_half_a_character_in_a_reply_is_replaced_and_can_be_written(server, tmp_path):
     said = json.dumps({"reason": "half an emoji: \ud83d", "verdict": "A"})
     server.says = lambda body: said

@@ -38,6 +38,8 @@ DESCRIPTION = """Answer the same prompts with models A and B under the same sett
 judges say which answer is better. Ties count half, intervals are over prompts, a judge that may favour a position is
 asked in both orders, and a verdict that cannot be read is counted, never guessed."""
 
+_MOST_REPEATS = 1000
+
 
 @dataclass
 class ComparedModels(UseArguments):
@@ -192,6 +194,8 @@ def load_judges(panel: JudgeArguments, repeats: int) -> list[Judge]:
     """The judges that were named, each under a name of its own."""
     if repeats < 1:
         raise UserError(f"--judge_repeats {repeats}: at least 1 is needed")
+    if repeats > _MOST_REPEATS:
+        raise UserError(f"--judge_repeats {repeats}: a judge is asked at most {_MOST_REPEATS} times")
     panel.require_read()
     judges = panel.load_all()
     vote: Any = panel.judge_vote

@@ -35,7 +35,7 @@ class RefusalError(Exception):
 
 
 class NeverAnsweredError(UserError):
-    """One request got no whole answer in time, however often it was sent; the endpoint did take it."""
+    """One request got no whole answer, however often it was sent; the endpoint did take it, and may answer others."""
 
 
 @dataclass(frozen=True)
@@ -134,7 +134,7 @@ class Endpoint:
         Raises:
             RefusalError: this request is refused, others need not be.
             StoppedError: `stop` was set before an answer came.
-            NeverAnsweredError: it was taken each time, and no whole answer came in time.
+            NeverAnsweredError: it was taken each time, and no whole answer came in time, or none that can be read.
             UserError: wrong key, address or model; or no answer after all attempts.
         """
         failures, wait = 0, 0.0
@@ -171,7 +171,7 @@ class Endpoint:
 
     def _given_up(self, failure: "_NoAnswerError", failures: int) -> UserError:
         again = f" ({failures} attempts)" if failures > 1 else ""
-        kind = NeverAnsweredError if failure.timed_out else UserError
+        kind = NeverAnsweredError if failure.one_request else UserError
         return kind(f"judge {self.model}: {self.base_url} {failure}{again}; {failure.remedy}")
 
     def _request(self, messages: Sequence[dict[str, str]]) -> Reply:
@@ -187,7 +187,7 @@ class Endpoint:
         except TooMuchError as error:
             return self._too_much(error)
         except openai.APITimeoutError as error:
-            raise _NoAnswerError(f"gave no answer within {self.timeout:g} s", timed_out=True) from error
+            raise _NoAnswerError(f"gave no answer within {self.timeout:g} s", one_request=True) from error
         except openai.APIConnectionError as error:
             if isinstance(error.__cause__, TooMuchError):
                 return self._too_much(error.__cause__)
@@ -195,7 +195,8 @@ class Endpoint:
         except openai.APIStatusError as error:
             raise self._status_failure(error, sent) from error
         except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError) as error:
-            raise _NoAnswerError("gave an answer that is no chat completion", remedy=_ADDRESS) from error
+            what = "gave an answer that is no chat completion"
+            raise _NoAnswerError(what, remedy=_ADDRESS, one_request=True) from error
 
     def _too_much(self, error: TooMuchError) -> Reply:
         """What is kept of a reply that is larger than any verdict: asking again would cost as much."""
@@ -213,7 +214,8 @@ class Endpoint:
         if status == 402 or error.code == "insufficient_quota":
             return UserError(f"{where}{said}; the account has nothing left, mend that and run again")
         if status in (408, 409, 425, 429) or status >= 500:
-            return _NoAnswerError(f"answered {status}{said}", retry_after(error.response.headers))
+            wait = retry_after(error.response.headers)
+            return _NoAnswerError(f"answered {status}{said}", wait, one_request=status == 500)
         if status in (400, 422) and self._adapt(error, sent):
             return _AdaptedError()
         if status in (400, 413, 422):
@@ -270,7 +272,10 @@ class _AdaptedError(Exception):
 
 
 class _NoAnswerError(Exception):
-    """No answer this time; asking again may help. `wait` is what the endpoint asks for, in seconds."""
+    """No answer this time; asking again may help. `wait` is what the endpoint asks for, in seconds.
+
+    one_request: the fault may be this request's alone.
+    """
 
     def __init__(
         self,
@@ -278,10 +283,10 @@ class _NoAnswerError(Exception):
         wait: float | None = None,
         no_contact: bool = False,
         remedy: str = "run the same command again later",
-        timed_out: bool = False,
+        one_request: bool = False,
     ) -> None:
         super().__init__(what)
-        self.wait, self.no_contact, self.remedy, self.timed_out = wait, no_contact, remedy, timed_out
+        self.wait, self.no_contact, self.remedy, self.one_request = wait, no_contact, remedy, one_request
 
 
 _ADDRESS = "check --judge_base_url (or OPENAI_BASE_URL), which mostly ends in /v1"

@@ -167,7 +167,7 @@ class _Asking:
         self.claimed_elsewhere: list[str] = []
         self.stop = threading.Event()
         self._refusals: list[str] = []
-        self._timed_out: str | None = None  # the last thing that happened: a question without an answer in time
+        self._unanswered: str | None = None  # the last thing that happened: a question without an answer
 
     def ask(self, key: str) -> None:
         """Ask one question, or put it by if another process is asking it."""
@@ -190,13 +190,13 @@ class _Asking:
             verdict = Verdict("tie", str(refusal), parsed=False)
             self._refusals.append(str(refusal))
         except NeverAnsweredError as error:
-            # One question may keep a judge busy for ever; two in a row, or the very first: the endpoint is down.
-            if self._timed_out is not None or len(self.judge.cache) == 0:
+            # One question may keep a judge busy for ever or break it; two in a row, or the first: the endpoint is down.
+            if self._unanswered is not None or len(self.judge.cache) == 0:
                 raise
-            self._timed_out = key
+            self._unanswered = key
             verdict = Verdict("tie", str(error), parsed=False)
         else:
-            self._timed_out = None
+            self._unanswered = None
         if verdict is None:
             self.claimed_elsewhere.append(key)
         else:
