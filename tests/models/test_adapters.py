@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import warnings
 
 import pytest
 import torch
@@ -64,6 +65,33 @@ def base(tiny_llada, tmp_path):
 @pytest.fixture
 def adapters(base, tmp_path):
     return saved(moved(add_adapters(load_denoiser_model(base))), tmp_path / "adapters")
+
+
+def updates_of(size: float, base, folder):
+    """Adapters whose update of a weight is about `size` of it."""
+    model = add_adapters(load_denoiser_model(base))
+    with torch.no_grad():
+        for module in model.modules():
+            if hasattr(module, "lora_B") and "default" in module.lora_B:
+                up, down = module.lora_B["default"].weight, module.lora_A["default"].weight
+                up.copy_(torch.randn_like(up))
+                change = module.scaling["default"] * (up @ down).norm() / module.base_layer.weight.norm()
+                up.mul_(size / change)
+    return saved(model, folder)
+
+
+@pytest.mark.parametrize(("size", "dtype", "told"), [
+    (1e-4, "bfloat16", True), (1e-4, "float16", True), (1e-4, "float32", False), (1e-2, "bfloat16", False),
+    (1e-3, "bfloat16", True), (1e-3, "float16", False),
+])  # fmt: skip
+def test_updates_that_half_precision_does_not_resolve_are_warned_of(base, tmp_path, size, dtype, told):
+    folder = updates_of(size, base, tmp_path / "adapters")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UserInputWarning)
+        load_denoiser_model(folder, dtype)
+    said = [str(each.message) for each in caught if issubclass(each.category, UserInputWarning)]
+    assert bool(said) == told
+    assert all(f"by {size:.2g} of their size, which is finer than {dtype} resolves" in line for line in said)
 
 
 def refusal(folder) -> str:

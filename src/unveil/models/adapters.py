@@ -168,9 +168,43 @@ def with_adapters(model: PreTrainedModel, folder: str, trainable: bool = False) 
     ):
         if names:
             raise UserError(f"{folder}: the adapter {problem} {name_tensors(names)}; copy or save the adapter again")
+    _warn_of_updates_too_fine(adapted, folder)
     if not trainable:
         adapted.requires_grad_(False)  # what peft casts to float32 it makes anew, to be trained
     return adapted.eval()
+
+
+def _warn_of_updates_too_fine(model: PeftModel, folder: str) -> None:
+    """Warn where adapters change the weights by less than the model's precision resolves.
+
+    An adapted layer adds its update to an output that is rounded already, so an update below a quarter of the rounding
+    step (of the typical layer, relative to its weights) is mostly rounded away again, in training as in use.
+    """
+    dtype = cast(PreTrainedModel, model.get_base_model()).dtype
+    changes = [change for module in model.modules() if (change := _relative_update(module)) is not None]
+    if dtype.itemsize >= 4 or not changes:
+        return
+    typical = float(torch.tensor(changes).median())
+    if 0 < typical < torch.finfo(dtype).eps / 4:
+        warn_user(
+            f"{folder}: its adapters change the weights by {typical:.2g} of their size, which is finer than "
+            f"{str(dtype).removeprefix('torch.')} resolves; give --dtype float32 to see all that was learned"
+        )
+
+
+def _relative_update(module: nn.Module) -> float | None:
+    """`|scaling B A| / |W|` (Frobenius) of a linear layer with LoRA; None for what is none."""
+    weight = getattr(module.get_base_layer(), "weight", None) if isinstance(module, LoraLayer) else None
+    if not isinstance(module, LoraLayer) or not isinstance(weight, Tensor) or not weight.is_floating_point():
+        return None
+    squared = 0.0
+    for name in module.active_adapters:
+        if name in module.lora_A:
+            down, up = module.lora_A[name].weight.float(), module.lora_B[name].weight.float()
+            if down.dim() == 2:
+                squared += module.scaling[name] ** 2 * float(((down @ down.T) * (up.T @ up)).sum())
+    size = float(weight.float().norm())
+    return max(squared, 0.0) ** 0.5 / size if size else None
 
 
 def starts_as_base(model: nn.Module) -> bool:
