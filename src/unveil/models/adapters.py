@@ -194,15 +194,16 @@ def _warn_of_updates_too_fine(model: PeftModel, folder: str) -> None:
 
 def _relative_update(module: nn.Module) -> float | None:
     """`|scaling B A| / |W|` (Frobenius) of a linear layer with LoRA; None for what is none."""
-    weight = getattr(module.get_base_layer(), "weight", None) if isinstance(module, LoraLayer) else None
-    if not isinstance(module, LoraLayer) or not isinstance(weight, Tensor) or not weight.is_floating_point():
+    layer: Any = module
+    weight = getattr(layer.get_base_layer(), "weight", None) if isinstance(module, LoraLayer) else None
+    if not isinstance(weight, Tensor) or not weight.is_floating_point():
         return None
     squared = 0.0
-    for name in module.active_adapters:
-        if name in module.lora_A:
-            down, up = module.lora_A[name].weight.float(), module.lora_B[name].weight.float()
+    for name in layer.active_adapters:
+        if name in layer.lora_A:
+            down, up = layer.lora_A[name].weight.float(), layer.lora_B[name].weight.float()
             if down.dim() == 2:
-                squared += module.scaling[name] ** 2 * float(((down @ down.T) * (up.T @ up)).sum())
+                squared += layer.scaling[name] ** 2 * float(((down @ down.T) * (up.T @ up)).sum())
     size = float(weight.float().norm())
     return max(squared, 0.0) ** 0.5 / size if size else None
 

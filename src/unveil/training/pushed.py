@@ -12,7 +12,7 @@ from typing import Any, cast
 from huggingface_hub import CommitInfo, HfApi
 from transformers import Trainer
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, HubStrategy
-from transformers.utils import PushInProgress
+from transformers.utils.hub import PushInProgress
 
 from unveil.checksums import FILE as CHECKSUMS
 
@@ -80,7 +80,7 @@ class PushedFolders(Trainer):
         self.callback_handler.on_push_begin(args, self.state, self.control)
         shown = self._linked(checkpoint)
         message = f"Training in progress, step {self.state.global_step}"
-        jobs = [self._upload(shown, message, [*_LEFT_OUT, *_STATES], True)]
+        jobs: Any = [self._upload(shown, message, [*_LEFT_OUT, *_STATES], True)]
         if args.hub_strategy in (HubStrategy.CHECKPOINT, HubStrategy.ALL_CHECKPOINTS):
             there = "last-checkpoint" if args.hub_strategy == HubStrategy.CHECKPOINT else checkpoint.name
             jobs.append(self._upload(shown, f"{message}, checkpoint", [], True, path_in_repo=there))
