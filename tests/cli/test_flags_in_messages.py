@@ -23,9 +23,10 @@ OTHERS = {
 # Flags of another program, in the file that starts it or speaks of it; nowhere else.
 OF_ANOTHER_PROGRAM = {
     "judging/sandbox_view.py": {  # bubblewrap
-        "bind", "cap-drop", "dev", "die-with-parent", "remount-ro", "ro-bind", "size", "tmpfs", "unshare-all",
+        "bind", "cap-add", "cap-drop", "dev", "dev-bind", "die-with-parent", "remount-ro", "ro-bind", "size", "tmpfs",
+        "unshare-all",
     },
-    "training/launch_checks.py": {"cpu", "nproc_per_node", "num_processes"},  # accelerate, torchrun
+    "training/launch_checks.py": {"cpu", "nproc_per_node", "num_processes", "quiet"},  # accelerate, torchrun
 }  # fmt: skip
 # Beginnings and placeholders: `--judge_...`, `--flag`.
 PATTERNS = {"judge_", "dataloader_", "flag"}

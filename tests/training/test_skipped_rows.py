@@ -46,12 +46,12 @@ def test_rows_of_weight_zero_cost_no_second_pass(tiny_llada, trainer_of, kept_to
 @pytest.mark.parametrize("kept_tokens", [0, None])
 def test_a_batch_without_any_weight_is_a_step_of_gradient_zero(tiny_llada, trainer_of, kept_tokens):
     reference = tiny_llada(vocab_size=24, dtype=torch.float64, **SMALL)
-    data = make_groups(2)
-    for row in data:
+    data = make_groups(3)
+    for row in data[:2]:
         row["relevance"] = [0.5, 0.5]  # a tie says nothing
     step = first_step(
         trainer_of, perturbed(reference), reference, data, objective="dpo", kept_tokens=kept_tokens,
-        tokens_per_batch=30, allow_one_label=True,
+        tokens_per_batch=30, per_device_train_batch_size=2, allow_one_label=True,
     )  # fmt: skip
     assert all(not grad.any() for grad in step.grads)
     assert step.loss == 0
