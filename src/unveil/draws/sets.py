@@ -30,7 +30,6 @@ def tiling(base: int, length: int, sizes: np.ndarray) -> Sets:
     so that its total sees all tokens almost equally often. Ties are broken afresh in every draw, and tiles know nothing
     of one another, hence their noise averages out however many there are: windows of one permutation would repeat that
     order's neighbours for ever. Tokens are treated alike, so each set is uniform given its size.
-
     """
     tiles_of_draws = tiles_of(length, len(sizes))
     if tiles_of_draws is None:

@@ -32,6 +32,9 @@ COMBINERS = {
     "crossfit_difference": "excess weight priced by the other half of the draws; unbiased unless sets tile",
 }
 
+FEWEST_TOKENS = 4
+"""Of an answer, for the error of another combiner than `ht` to be known."""
+
 
 def check_combiner(combiner: str, design: str, num_draws: int, masks_per_size: int = 1) -> None:
     """Refuse a combiner that the design cannot serve, naming the flags."""
@@ -111,12 +114,13 @@ def error_draws(plan: Plan, length: int, combiner: str, log_p: Sequence[np.ndarr
         log_p: log p(y_i | rest) of each draw's scored tokens, nats (or differences), aligned with `plan.positions`.
 
     Returns:
-        None where it is not known: fewer than 16 groups, of which the corrections are as noisy as what they correct, or
-        a token of which nothing is left because one draw alone (one half alone) covers it.
+        None where it is not known: fewer than 16 groups, of which the corrections are as noisy as what they correct; 2
+        or 3 tokens, of which draws repeat one another; or a token of which nothing is left because one draw alone (one
+        half alone) covers it.
     """
     if combiner == "ht":
         return np.array([w * x.sum() for w, x in zip(plan.weights / plan.shares, log_p)])
-    if plan.sizes_drawn < FEWEST_UNITS:
+    if plan.sizes_drawn < FEWEST_UNITS or 1 < length < FEWEST_TOKENS:
         return None
     if combiner == "hajek":
         weights = token_weights(plan, length, combiner)
