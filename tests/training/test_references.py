@@ -124,7 +124,7 @@ def test_cached_values_of_two_sources_with_the_same_ids_and_lengths_are_their_ow
     trainer.train()
     logs = trainer.state.log_history[0]
     assert logs["loss"] == 0.5
-    assert logs["rewards/margins"] == logs["baseline"] == 0
+    assert [logs["rewards/margins"], logs["baseline"]] == pytest.approx([0, 0], abs=1e-12)  # several threads round
     found = trainer.evaluate()
     rewards = [value for name, value in found.items() if name.endswith(("rewards/chosen", "rewards/rejected"))]
     assert len(rewards) == 4

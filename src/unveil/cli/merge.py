@@ -1,5 +1,6 @@
 """`unveil merge`: one model from LoRA adapters and their base, and what rounding took of the adapters."""
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +13,7 @@ from unveil.checksums import write_checksums
 from unveil.cli.inputs import refuse_to_lose_inputs
 from unveil.cli.output import command
 from unveil.cli.parser import parse
-from unveil.errors import UserError
+from unveil.errors import UserError, UserInputWarning
 from unveil.files import replace_folder, require_empty, write_json
 from unveil.locks import claim_folder
 from unveil.models import check_tokenizer, load_denoiser_model, load_tokenizer
@@ -63,7 +64,9 @@ def main(argv: Sequence[str]) -> None:
     claim_folder(output, beside=True)
     base = base_of(name).name
     tokenizer = load_tokenizer(name)
-    model = load_denoiser_model(name)
+    with warnings.catch_warnings():  # what rounding takes is told at the end
+        warnings.filterwarnings("ignore", message=".*which is finer than", category=UserInputWarning)
+        model = load_denoiser_model(name)
     check_tokenizer(tokenizer, model)
     merged, kept = merge_adapters(cast(PeftModel, model), None if dtype == "auto" else dtype)
     with replace_folder(output) as folder:

@@ -192,6 +192,7 @@ def _warn_of_updates_too_fine(model: PeftModel, folder: str) -> None:
         )
 
 
+@torch.no_grad()
 def _relative_update(module: nn.Module) -> float | None:
     """`|scaling B A| / |W|` (Frobenius) of a linear layer with LoRA; None for what is none."""
     layer: Any = module
