@@ -1,6 +1,5 @@
 """What a command reads is never what it removes or replaces: looked at before anything is touched."""
 
-import json
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -9,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from unveil.errors import UserError
+from unveil.files import read_json
 
 # Flags whose value may name a file or a folder to read, by their names ...
 _READ = re.compile(
@@ -118,8 +118,8 @@ def _with_bases(text: str, depth: int = 4) -> Iterator[Path]:
         if not depth or not (path / file).is_file():
             continue
         try:
-            base = json.loads((path / file).read_text(encoding="utf-8")).get(field)
-        except (OSError, ValueError, AttributeError, RecursionError):
+            base = read_json(path / file).get(field)
+        except (OSError, ValueError, AttributeError):
             continue
         if isinstance(base, str):
             yield from _with_bases(base, depth - 1)

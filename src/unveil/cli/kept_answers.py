@@ -17,7 +17,7 @@ from transformers import PreTrainedTokenizerBase
 from unveil.checksums import opened, sealed
 from unveil.cli.prompting import Answer, GenerationArguments
 from unveil.errors import UserError, name_rows
-from unveil.files import LOCK, append_text, read_whole_lines, write_json, write_text
+from unveil.files import LOCK, append_text, read_json, read_whole_lines, write_json, write_text
 from unveil.generation import GenerationConfig
 from unveil.judging.whole_text import whole_text
 from unveil.likelihood.digests import digest, digest_of_tokenizer, digest_of_weights, settings_of_model
@@ -133,10 +133,10 @@ def fingerprint_of_answers(
 def _require_same(path: Path, here: Mapping[str, Any]) -> Mapping[str, Any]:
     """The settings in the file, which must be those of `here`."""
     try:
-        there: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        there: dict[str, Any] = read_json(path)
         sampling: dict[str, Any] = there["sampling"]
         there.setdefault("named", {})
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path}: cannot be read; leave --resume out and give --overwrite to start anew") from error
     other = []
     models = [name for name in here if name not in ("computing", "sampling", "named") and there.get(name) != here[name]]

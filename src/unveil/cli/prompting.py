@@ -1,6 +1,5 @@
 """From prompts to answers, for `unveil generate` and `unveil compare`."""
 
-import json
 import sys
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,6 +14,7 @@ from unveil.data import prompt_rows, tokenize_prompts
 from unveil.data.columns import EXAMPLE_ID, example_ids
 from unveil.data.end_of_answer import CHOICES, end_of_turn_id
 from unveil.errors import UserError
+from unveil.files import read_json
 from unveil.generation import GenerationConfig, Observer, Samples, sample
 from unveil.generation.checks import room_for_prompts
 from unveil.models import Denoiser, unwrap
@@ -153,9 +153,9 @@ class GenerationArguments:
 def trained_rule(name: str) -> str | None:
     """`--end_of_answer` of the run that made a model, where its record is in the folder."""
     try:
-        arguments = json.loads((Path(name) / "run.json").read_text(encoding="utf-8"))["arguments"]
+        arguments = read_json(Path(name) / "run.json")["arguments"]
         return str(arguments["end_of_answer"]) if "end_of_answer" in arguments else None
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):  # no record, or none of ours
+    except (OSError, ValueError, KeyError, TypeError):  # no record, or none of ours
         return None
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from unveil.checksums import require_as_written
 from unveil.errors import UserError, shortened
+from unveil.files import read_json
 from unveil.judging import sign_test
 
 RUN, METRICS, COMPARE = "run.json", "metrics.jsonl", "compare.json"
@@ -223,8 +224,8 @@ def _read_record(file: Path) -> dict[str, Any]:
 
 def _read_json(file: Path) -> dict[str, Any]:
     try:
-        value = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        value = read_json(file)
+    except (OSError, ValueError) as error:
         raise UserError(
             f"{file}: cannot be read as JSON ({' '.join(str(error).split())}); mend or remove it"
         ) from error

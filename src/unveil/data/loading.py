@@ -16,7 +16,7 @@ from datasets.exceptions import DatasetNotFoundError
 
 from unveil.data.bad_rows import OnBadRows
 from unveil.data.local_files import EXTENSIONS, read_file
-from unveil.errors import UserError, name_rows, name_some, shortened
+from unveil.errors import UserError, first_line, name_rows, name_some, shortened
 from unveil.hub import hub_is_offline
 
 # `train-00000-of-00002`, also with the digest that the hub's older files have behind it.
@@ -118,7 +118,7 @@ def _saved_splits(folder: Path, mark: str, where: str) -> dict[str, Dataset]:
     except Exception as error:  # the boundary to a large library: files that are missing, cut or of another kind
         raise UserError(
             f"{where}: has a {mark}, as a folder of Dataset.save_to_disk has, and cannot be read as one "
-            f"({_first_line(error)}); save it again, or remove {mark} if it is something else"
+            f"({first_line(error)}); save it again, or remove {mark} if it is something else"
         ) from error
     return {str(name): rows for name, rows in saved.items()} if isinstance(saved, DatasetDict) else {"train": saved}
 
@@ -176,7 +176,7 @@ def _read_split(files: dict[str, list[Path]], split: str, where: str, reading: _
         except (pa.ArrowException, ValueError, NotImplementedError, RecursionError) as error:
             read = name_some((path.name for path in files[name]), 6, quoted=False)
             why = "do not make one table" if len(tables) > 1 else "does not make a table"
-            raise UserError(f"{where}: {read} {why} ({_first_line(error)}); give columns one type") from error
+            raise UserError(f"{where}: {read} {why} ({first_line(error)}); give columns one type") from error
     return _pick(loaded, split, where)
 
 
@@ -191,7 +191,7 @@ def _pick(splits: dict[str, Dataset], split: str, where: str) -> Dataset:
     except (ValueError, AssertionError) as error:
         sizes = ", ".join(f"{name} has {len(splits[name])} rows" for name in sorted(_named(split)))
         raise UserError(
-            f"{where}: the split {shortened(split)} cannot be taken ({_first_line(error)}; {sizes}); write it as in "
+            f"{where}: the split {shortened(split)} cannot be taken ({first_line(error)}; {sizes}); write it as in "
             "train[:90%], train[10:20] or train[:5]+train[-5:]"
         ) from error
     chosen = [splits[part.splitname].select(list(range(part.from_, part.to))) for part in parts]
@@ -218,13 +218,9 @@ def _load_from_hub(name: str, split: str, config: str | None, where: str) -> Dat
         ) from error
     except Exception as error:  # the boundary to a large library: unknown split or configuration, broken files ...
         raise UserError(
-            f"{where}: the data set cannot be loaded ({_first_line(error)}); "
+            f"{where}: the data set cannot be loaded ({first_line(error)}); "
             f"correct the name, the split ({split}) or --dataset_config ({config})"
         ) from error
     if not isinstance(rows, Dataset):
         raise UserError(f"{where}: split {split!r} is not one table of rows; name one split")
     return rows
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().split("\n")[0][:300] or type(error).__name__

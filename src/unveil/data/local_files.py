@@ -14,7 +14,7 @@ import pyarrow.parquet
 
 from unveil.data.bad_rows import BadRow
 from unveil.data.table import KNOWN_COLUMNS, TEXT_COLUMNS, Faults, kept_columns, to_table, too_deep
-from unveil.errors import UserError, name_some, shortened
+from unveil.errors import UserError, first_line, name_some, shortened
 
 EXTENSIONS = (".jsonl", ".json", ".parquet", ".csv")
 _BROKEN = "\N{REPLACEMENT CHARACTER}\N{REPLACEMENT CHARACTER}unveil:broken"
@@ -62,7 +62,7 @@ def _read_parquet(path: Path) -> pa.Table:
         table = pyarrow.parquet.read_table(path)
         table.validate(full=True)
     except (pa.ArrowException, OSError) as error:
-        raise UserError(f"{path}: not a readable parquet file ({_first_line(error)}); write it again") from error
+        raise UserError(f"{path}: not a readable parquet file ({first_line(error)}); write it again") from error
     return table
 
 
@@ -89,7 +89,7 @@ def _read_csv(path: Path, faults: Faults) -> pa.Table:
         table = pyarrow.csv.read_csv(source, read_options=read, parse_options=parse, convert_options=convert)
     except pa.ArrowException as error:
         raise UserError(
-            f"{path}: not a readable CSV file ({_first_line(error)}); quote fields that hold commas or newlines"
+            f"{path}: not a readable CSV file ({first_line(error)}); quote fields that hold commas or newlines"
         ) from error
     if _BROKEN in text:
         for row, values in enumerate(table.to_pylist()):
@@ -192,7 +192,3 @@ def _parse(data: bytes) -> Any:
         raise BadRow("JSON that is nested too deeply", "flatten it") from error
     except ValueError as error:  # a number of thousands of digits
         raise BadRow("JSON with a number of too many digits", "shorten it") from error
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().split("\n")[0][:200]

@@ -4,7 +4,6 @@ Every step runs in a process of its own. Its record, `STEP.json` in the cell's f
 command, exit code, time and, if it failed, its last words; `STEP.log` has all it printed.
 """
 
-import json
 import shutil
 import sys
 import time
@@ -16,7 +15,7 @@ from unveil.children import run_child
 from unveil.errors import UserError
 from unveil.evaluation.grid import Cell, Grid
 from unveil.evaluation.grid_steps import Step, declaration, steps_of, write_data
-from unveil.files import write_json
+from unveil.files import read_json, write_json
 from unveil.secrets import without_secrets
 
 Runner = Callable[[Sequence[str], Path], int]
@@ -105,7 +104,7 @@ def _run(step: Step, digest: str, file: Path, runner: Runner, keep: bool) -> dic
 
 def _read(file: Path) -> dict[str, Any] | None:
     try:
-        record = json.loads(file.read_text(encoding="utf-8"))
+        record = read_json(file)
     except (OSError, ValueError):
         return None
     return record if isinstance(record, dict) and {"declaration", "status"} <= set(record) else None

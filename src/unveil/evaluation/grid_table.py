@@ -5,7 +5,6 @@ single seed has none, nor have equal values; lm-eval's standard error over docum
 is another thing.
 """
 
-import json
 import math
 import statistics
 from collections.abc import Mapping
@@ -17,6 +16,7 @@ from scipy.special import stdtrit
 
 from unveil.evaluation.grid import WIN_RATE, Cell, Grid
 from unveil.evaluation.grid_run import DONE, FAILED
+from unveil.files import read_json
 
 Row = tuple[str, str, str]
 _LEVEL = 0.95
@@ -120,9 +120,9 @@ def _read(grid: Grid, folder: Path, column: str) -> Entry:
     """The result of one step; `missing` where the file does not have it."""
     try:
         if column == WIN_RATE:
-            found = json.loads((folder / "compare.json").read_text(encoding="utf-8"))["results"]
+            found = read_json(folder / "compare.json")["results"]
             return Entry((float(found["adjusted_win_rate"]),), metric=WIN_RATE, higher_is_better=True)
-        found = json.loads((folder / "results.json").read_text(encoding="utf-8"))
+        found = read_json(folder / "results.json")
         metrics = [*found["groups"].values(), *found["tasks"].values()][0]["metrics"]
         wanted = grid.metrics.get(column)
         chosen = next(m for m in metrics if wanted in (None, m["metric"]))

@@ -7,7 +7,6 @@ A folder of adapters names its base. `base_model.json` beside them keeps what mu
 was, a fingerprint of its weights, the precision that it was trained in and its mask token.
 """
 
-import json
 import os
 import warnings
 from pathlib import Path
@@ -23,7 +22,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from unveil.errors import UserError, first_line, warn_user
-from unveil.files import write_json
+from unveil.files import read_json, write_json
 from unveil.models.as_written import CONFIGS, WEIGHTS, require_files_as_written
 from unveil.models.weight_files import ADAPTER_CONFIG, fingerprint_of_files, holds_weights, name_tensors, weight_files
 
@@ -104,8 +103,8 @@ def _record(folder: str) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        record = read_json(path)
+    except (OSError, ValueError) as error:
         raise UserError(f"{path}: cannot be read ({first_line(error)}); copy the adapters again") from error
     if not isinstance(record, dict):
         raise UserError(f"{path}: is no mapping; copy the adapters again")

@@ -18,6 +18,7 @@ from transformers import AutoModelForMaskedLM, PretrainedConfig
 from transformers.initialization import no_init_weights
 
 from unveil.errors import UserError, first_line, shortened
+from unveil.files import read_json
 
 INDEX = "model.safetensors.index.json"
 WEIGHTS = "model.safetensors"
@@ -67,9 +68,9 @@ def weight_files(folder: Path) -> list[Path]:
 
 def _listed(index: Path) -> list[str]:
     try:
-        content = json.loads(index.read_text(encoding="utf-8"))
+        content = read_json(index)
         names = list(content["weight_map"].values())
-    except (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
+    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
         raise UserError(f"{index}: cannot be read; copy the file again") from error
     wrong = next((name for name in names if not isinstance(name, str) or Path(name).name != name or not name), None)
     if wrong is not None or not names:

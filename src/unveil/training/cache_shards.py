@@ -18,7 +18,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
-from unveil.errors import UserError
+from unveil.errors import UserError, first_line
 from unveil.files import write_bytes
 from unveil.likelihood.digests import digest, digest_of_bytes
 from unveil.training.cache_keys import Key
@@ -78,7 +78,7 @@ def _checked(path: Path, identity: str) -> tuple[list[Key], dict[str, torch.Tens
             header = dict(json.loads((file.metadata() or {})[_HEADER]))
             tensors = {name: file.get_tensor(name) for name in _NAMES}
     except (SafetensorError, OSError, KeyError, ValueError, TypeError, RecursionError) as error:
-        raise DamagedShardError(f"{path}: is cut or is no file of a reference cache ({_first_line(error)})") from error
+        raise DamagedShardError(f"{path}: is cut or is no file of a reference cache ({first_line(error)})") from error
     if header.get("cache") != identity:
         raise DamagedShardError(f"{path}: belongs to another reference cache")
     if header.get("checksum") != _checksum(tensors):
@@ -93,8 +93,3 @@ def _checked(path: Path, identity: str) -> tuple[list[Key], dict[str, torch.Tens
 
 def _checksum(tensors: Mapping[str, torch.Tensor]) -> str:
     return digest_of_bytes(*(tensors[name].contiguous().view(torch.uint8).numpy().tobytes() for name in _NAMES))
-
-
-def _first_line(error: BaseException) -> str:
-    text = str(error).strip()
-    return text.splitlines()[0] if text else type(error).__name__

@@ -1,6 +1,5 @@
 """The end of a run: the model at the top of the output folder, `run.json` and a model card."""
 
-import json
 import math
 import platform
 import sys
@@ -17,7 +16,7 @@ import transformers
 
 import unveil
 from unveil.checksums import require_as_written
-from unveil.files import write_json
+from unveil.files import read_json, write_json
 from unveil.secrets import shown_command
 from unveil.training.divergence import require_finite_weights
 from unveil.training.draw_config import DrawConfig
@@ -85,7 +84,7 @@ def finished_run(trainer: SurrogateTrainer) -> dict[str, Any] | None:
 
 def _record_of(file: Path) -> dict[str, Any] | None:
     try:
-        record = json.loads(file.read_text(encoding="utf-8"))
+        record = read_json(file)
     except (OSError, ValueError):
         return None
     return record if isinstance(record, dict) else None

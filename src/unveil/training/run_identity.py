@@ -17,7 +17,7 @@ from torch import nn
 from transformers import TrainingArguments
 
 from unveil.errors import UserError
-from unveil.files import write_json
+from unveil.files import read_json, write_json
 from unveil.likelihood.digests import digest, digest_of_tokenizer, digest_of_weights, settings_of_model
 from unveil.likelihood.version import ESTIMATOR_VERSION
 from unveil.models import unwrap
@@ -149,7 +149,7 @@ def read_identity(folder: Path) -> Identity | None:
     if not (folder / FILE).is_file():
         return None
     try:
-        found = json.loads((folder / FILE).read_text(encoding="utf-8"))
+        found = read_json(folder / FILE)
     except (OSError, ValueError) as error:
         raise UserError(f"{folder / FILE}: cannot be read; resume from another checkpoint") from error
     if not isinstance(found, dict):

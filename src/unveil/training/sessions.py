@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from transformers import TrainerCallback
 
 from unveil.errors import UserError
-from unveil.files import write_text
+from unveil.files import read_json, write_text
 
 if TYPE_CHECKING:
     from unveil.training.logged_trainer import LoggedTrainer
@@ -94,7 +94,7 @@ def _read(checkpoint: Path) -> dict[str, Any] | None:
     if not file.is_file():
         return None
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))
+        found = read_json(file)
         if not {"seconds", "first_step", "total_loss", "last_logged", "losses", "metrics"} <= set(found):
             raise ValueError("a value is missing")
     except (OSError, ValueError, TypeError) as error:
