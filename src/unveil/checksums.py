@@ -88,6 +88,12 @@ def damage_of(folder: Path, only: Iterable[str] | None = None, foreign: bool = F
     return f"{changed[0]} is not what was written" if changed else None
 
 
+def state_of(folder: Path) -> list[tuple[Any, ...]]:
+    """What tells, without reading anything, whether all in a folder is as it was when it was looked at."""
+    found = [(path.name, path.stat() if path.is_file() else path.lstat()) for path in folder.iterdir()]
+    return sorted((name, at.st_ino, at.st_size, at.st_mtime_ns, at.st_ctime_ns) for name, at in found)
+
+
 def has_checksums(folder: Path) -> bool:
     """Whether the folder lists its files; those of earlier versions do not."""
     return (folder / FILE).exists()

@@ -1,6 +1,7 @@
 """Of a folder that lists its files, a model, adapters or a tokenizer load only as they were written."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -64,38 +65,36 @@ def refused(load, folder: Path, name: str) -> None:
     assert "\n" not in message
 
 
+def each_damaged(load, folder: Path, names: tuple[str, ...], damage) -> Iterator[str]:
+    """The names of files, each while it is damaged; before and after that the folder loads."""
+    load(folder)
+    for name in names:
+        whole = (folder / name).read_bytes()
+        damage(folder / name)
+        yield name
+        (folder / name).write_bytes(whole)
+        load(folder)
+
+
 @pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
 def test_no_damaged_file_of_a_model_is_loaded(model, damage):
-    load_denoiser_model(model)
-    for name in OF_MODEL:
-        whole = (model / name).read_bytes()
-        damage(model / name)
+    for name in each_damaged(load_denoiser_model, model, OF_MODEL, damage):
         refused(load_denoiser_model, model, name)
         if name == "config.json":
             refused(load_config, model, name)
-        (model / name).write_bytes(whole)
-        load_denoiser_model(model)
 
 
 @pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
 def test_no_damaged_file_of_a_tokenizer_is_loaded(model, damage):
-    load_tokenizer(model)
-    for name in OF_TOKENIZER:
-        whole = (model / name).read_bytes()
-        damage(model / name)
+    for name in each_damaged(load_tokenizer, model, OF_TOKENIZER, damage):
         refused(load_tokenizer, model, name)
         load_denoiser_model(model)
-        (model / name).write_bytes(whole)
 
 
 @pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
 def test_no_damaged_file_of_adapters_is_loaded(adapters, damage):
-    load_denoiser_model(adapters)
-    for name in OF_ADAPTERS:
-        whole = (adapters / name).read_bytes()
-        damage(adapters / name)
+    for name in each_damaged(load_denoiser_model, adapters, OF_ADAPTERS, damage):
         refused(load_denoiser_model, adapters, name)
-        (adapters / name).write_bytes(whole)
 
 
 def test_a_file_that_was_added_among_those_that_are_loaded_is_refused(model, adapters):

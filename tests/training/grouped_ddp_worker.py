@@ -5,12 +5,12 @@ python -m torch.distributed.run --nproc_per_node 2 grouped_ddp_worker.py OUTPUT 
 
 import os
 import sys
-from pathlib import Path
 from typing import Any
 
 import torch
 from datasets import Dataset
 from one_pass import make_groups, perturbed
+from worker_results import handed_over, logs_of
 
 from unveil.models import LLaDAConfig, LLaDAModelLM
 from unveil.training import PreferenceConfig, PreferenceTrainer
@@ -59,16 +59,9 @@ def main(output: str, batch: int) -> dict[str, Any]:
             lambda *_, kept=gradients, model=policy: kept.extend(p.grad.clone() for p in model.parameters())
         )
         trainer.train()
-        counted = ("runtime", "per_second", "flos", "passes_gap")
-        logs = [{k: v for k, v in line.items() if not k.endswith(counted)} for line in trainer.state.log_history[:2]]
-        found[case["objective"]] = {"grads": gradients, "logs": logs, "state": trainer.objective_state.values}
-        last = trainer
-    if last.is_world_process_zero():
-        torch.save(found, Path(output) / "found.pt")
-    last.accelerator.wait_for_everyone()
-    if "WORLD_SIZE" in os.environ:
-        last.accelerator.end_training()
-    return found
+        state = trainer.objective_state.values
+        found[case["objective"]] = {"grads": gradients, "logs": logs_of(trainer)[:2], "state": state}
+    return handed_over(found, trainer, output)
 
 
 if __name__ == "__main__":

@@ -8,12 +8,12 @@ SIZE rows per device step over all processes (the share of one is SIZE / WORLD_S
 import os
 import sys
 from itertools import chain
-from pathlib import Path
 from typing import Any
 
 import torch
 from datasets import Dataset
 from one_pass import make_groups, perturbed
+from worker_results import handed_over, logs_of
 
 from unveil.models import LLaDAConfig, LLaDAModelLM
 from unveil.training import PreferenceConfig, PreferenceTrainer, SFTConfig, SFTTrainer
@@ -82,16 +82,9 @@ def main(output: str, size: int, count: int, accumulation: int, names: list[str]
 
         trainer.weigh = weigh
         trainer.train()
-        idle = ("runtime", "per_second", "flos", "passes_gap")
-        logs = [{k: v for k, v in line.items() if not k.endswith(idle)} for line in trainer.state.log_history]
         weights = torch.cat([p.detach().flatten() for p in trainer.model.parameters()])
-        found[name] = {"weights": weights, "logs": logs, "steps": steps}
-    if trainer.is_world_process_zero():
-        torch.save(found, Path(output) / "found.pt")
-    trainer.accelerator.wait_for_everyone()
-    if "WORLD_SIZE" in os.environ:
-        trainer.accelerator.end_training()
-    return found
+        found[name] = {"weights": weights, "logs": logs_of(trainer), "steps": steps}
+    return handed_over(found, trainer, output)
 
 
 if __name__ == "__main__":

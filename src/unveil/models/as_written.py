@@ -8,7 +8,7 @@ are.
 from pathlib import Path
 from typing import Any
 
-from unveil.checksums import FILE, has_checksums, require_as_written
+from unveil.checksums import FILE, has_checksums, require_as_written, state_of
 
 CONFIGS = ("config.json", "adapter_config.json", "base_model.json")
 WEIGHTS = ("*.safetensors", "*.safetensors.index.json", "pytorch_model*", "adapter_model.*", "generation_config.json")
@@ -29,14 +29,9 @@ def require_files_as_written(folder: str | Path, only: tuple[str, ...]) -> None:
     if not folder.is_dir() or not has_checksums(folder):
         return
     key = (folder.resolve(), only)
-    state = sorted((path.name, _signature(path)) for path in folder.iterdir() if path.is_file())
+    state = state_of(folder)
     if _looked_at.get(key) == state:
         return
     remedy = f"copy it again, or, if you changed it on purpose, remove {folder / FILE}"
     require_as_written(folder, str(folder), remedy, only, foreign=True)
     _looked_at[key] = state
-
-
-def _signature(path: Path) -> tuple[int, ...]:
-    found = path.stat()
-    return (found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)

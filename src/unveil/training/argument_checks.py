@@ -5,7 +5,7 @@ needs them, hours later at worst.
 """
 
 import math
-from dataclasses import MISSING, fields
+from dataclasses import fields
 from typing import Any
 
 import torch
@@ -88,23 +88,18 @@ def _in_range(args: Any, name: str, least: int, most: int) -> None:
 
 
 def _check_meaning(args: Any) -> None:
-    defaults = {field.name: field.default for field in fields(args)}
     for name, why in WITHOUT_MEANING.items():
-        if getattr(args, name) not in (None, False, 0, "no", [], defaults[name]):
+        if getattr(args, name) not in (None, False, 0, "no", []):
             raise UserError(f"--{name} {shortened(getattr(args, name))}: {why}")
     if args.train_sampling_strategy not in ("random", "sequential"):
         raise UserError(
             f"--train_sampling_strategy {args.train_sampling_strategy}: nothing is padded, so rows need no sorting by "
             "length; leave it out"
         )
-    given = [name for name in WITHOUT_EFFECT if getattr(args, name) not in (None, [], _default(args, name))]
+    defaults = {field.name: field.default for field in fields(args)}
+    given = [name for name in WITHOUT_EFFECT if getattr(args, name) not in (None, [], defaults[name])]
     if given:
         warn_user(f"{', '.join(f'--{name}' for name in given)}: without effect here", stacklevel=5)
-
-
-def _default(args: Any, name: str) -> Any:
-    field = next(field for field in fields(args) if field.name == name)
-    return field.default_factory() if field.default is MISSING and callable(field.default_factory) else field.default
 
 
 def check_parts(args: TrainingArguments) -> None:

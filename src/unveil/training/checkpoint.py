@@ -21,7 +21,7 @@ from transformers import Trainer
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from unveil.checksums import FILE as CHECKSUMS
-from unveil.checksums import damage_of, has_checksums, write_checksums
+from unveil.checksums import damage_of, has_checksums, state_of, write_checksums
 from unveil.errors import UserError, warn_user
 from unveil.files import (
     make_folder,
@@ -226,7 +226,7 @@ _looked_at: dict[Path, Any] = {}
 
 def _require_whole(checkpoint: Path) -> None:
     """Look at every byte of a checkpoint, once."""
-    state = sorted((path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in checkpoint.iterdir())
+    state = state_of(checkpoint)
     if _looked_at.get(checkpoint.resolve()) == state:
         return
     if damage := _damage(checkpoint):
