@@ -49,7 +49,11 @@ _REPR.maxstring = _REPR.maxlong = _REPR.maxother = 100
 
 def is_text(word: str) -> bool:
     """Return whether a word can be written to a file: bytes that are no text arrive as lone surrogates."""
-    return not any("\ud800" <= character <= "\udfff" for character in word)
+    try:
+        word.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def how_to_install(extra: str) -> str:

@@ -10,8 +10,8 @@ from types import FrameType
 from typing import Any
 
 from transformers import TrainerCallback
-from transformers.trainer_utils import get_last_checkpoint
 
+from unveil.training.checkpoint import last_checkpoint_in
 from unveil.training.resuming import missing_states
 from unveil.training.surrogate_trainer import SurrogateTrainer
 
@@ -86,14 +86,14 @@ class StopWhenAsked(TrainerCallback):
 def what_is_kept(trainer: SurrogateTrainer, started_from: str | None) -> str:
     """Return what an interrupted run has left and how to go on, in one line."""
     output = Path(str(trainer.args.output_dir))
-    last = get_last_checkpoint(str(output)) if output.is_dir() else None
+    last = last_checkpoint_in(output)
     if last is None:
         again = "with the same --resume_from_checkpoint" if started_from else "to start anew"
         rest = " (and --overwrite)" if output.is_dir() and any(output.iterdir()) else ""
         return f"interrupted before the first checkpoint; give the same command again{rest} {again}"
-    name = Path(last).name
+    name = last.name
     step = name.rpartition("-")[2]
-    if missing_states(Path(last), trainer.args):
+    if missing_states(last, trainer.args):
         return (
             f"interrupted; {name} holds the weights after step {step} alone, so this run cannot go on, but a new one "
             f"can start from it: --model_name_or_path {last}"

@@ -1,32 +1,30 @@
 """`unveil merge`: one model from LoRA adapters and their base, and what rounding took of the adapters."""
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
 
-from peft import PeftModel
 from rich.table import Table
+from transformers import PreTrainedModel
 
 from unveil.checksums import write_checksums
 from unveil.cli.inputs import refuse_to_lose_inputs
 from unveil.cli.output import command
 from unveil.cli.parser import parse
-from unveil.errors import UserError, UserInputWarning
+from unveil.errors import UserError
 from unveil.files import replace_folder, require_empty, write_json
 from unveil.locks import claim_folder
-from unveil.models import check_tokenizer, load_denoiser_model, load_tokenizer
+from unveil.models import check_tokenizer, load_tokenizer
 from unveil.models.adapters import base_of
-from unveil.models.loading import dtype_named
-from unveil.models.merging import Kept, merge_adapters
+from unveil.models.loading import dtype_named, load_adapters
+from unveil.models.merging import ENOUGH, Kept, merge_adapters
 from unveil.models.weight_files import is_adapter
 from unveil.terminal import PlainConsole, say
 from unveil.training import versions
 
 DESCRIPTION = """Write one model from LoRA adapters and the base that they name: for engines that take no adapters, and
 to answer faster. The sum is formed in float32 and rounded once; the table says what the rounding left."""
-ENOUGH = 0.99
 
 
 @dataclass
@@ -64,11 +62,9 @@ def main(argv: Sequence[str]) -> None:
     claim_folder(output, beside=True)
     base = base_of(name).name
     tokenizer = load_tokenizer(name)
-    with warnings.catch_warnings():  # what rounding takes is told at the end
-        warnings.filterwarnings("ignore", message=".*which is finer than", category=UserInputWarning)
-        model = load_denoiser_model(name)
-    check_tokenizer(tokenizer, model)
-    merged, kept = merge_adapters(cast(PeftModel, model), None if dtype == "auto" else dtype)
+    model = load_adapters(name)
+    check_tokenizer(tokenizer, cast(PreTrainedModel, model))
+    merged, kept = merge_adapters(model, None if dtype == "auto" else dtype)
     with replace_folder(output) as folder:
         merged.save_pretrained(folder)
         tokenizer.save_pretrained(folder)

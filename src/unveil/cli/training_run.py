@@ -17,7 +17,6 @@ from transformers import (
     ProgressCallback,
     TrainerCallback,
 )
-from transformers.trainer_utils import get_last_checkpoint
 
 from unveil.cli.inputs import refuse_to_lose_inputs
 from unveil.cli.interruption import Interrupted, StopWhenAsked, what_is_kept
@@ -28,9 +27,10 @@ from unveil.data import shared_prompts, split_by_prompt
 from unveil.errors import UserError, warn_user
 from unveil.files import require_empty
 from unveil.locks import claim_folder
-from unveil.models.merging import merge_adapters
+from unveil.models.merging import ENOUGH, merge_adapters
 from unveil.terminal import PlainConsole, say
 from unveil.training import add_adapters, checkpoint_to_resume, finish_run, finished_run
+from unveil.training.checkpoint import last_checkpoint_in
 from unveil.training.draw_config import DrawConfig
 from unveil.training.resuming import missing_states
 from unveil.training.surrogate_trainer import SurrogateTrainer
@@ -55,7 +55,7 @@ def open_output(args: DrawConfig, overwrite: bool, argv: Sequence[str], *others:
     output = Path(str(args.output_dir))
     if args.process_index == 0:
         claim_folder(output)
-    last = get_last_checkpoint(str(output)) if output.is_dir() else None
+    last = last_checkpoint_in(output)
     if last is None and _asks_to_go_on(args) and (output / "run.json").is_file():
         return None  # it may be finished: `run` finds out
     checkpoint = checkpoint_to_resume(str(output), args.resume_from_checkpoint)
@@ -65,9 +65,9 @@ def open_output(args: DrawConfig, overwrite: bool, argv: Sequence[str], *others:
     refuse_to_lose_inputs(places, "--output_dir", argv, args, *others)
     if goes_on:
         return checkpoint
-    if last and not overwrite and not missing_states(Path(last), args):
+    if last and not overwrite and not missing_states(last, args):
         raise UserError(
-            f"--output_dir {output}: the folder is not empty, {Path(last).name} of a run is there; give "
+            f"--output_dir {output}: the folder is not empty, {last.name} of a run is there; give "
             "--resume_from_checkpoint True to go on with it, another folder, or --overwrite to remove it and start anew"
         )
     require_empty(output, overwrite)
@@ -148,7 +148,7 @@ def merged_to_train(model_args: ModelArguments, model: PreTrainedModel) -> PreTr
     if not isinstance(model, PeftModel):
         return model
     model, kept = merge_adapters(model)
-    if kept.share < 0.99:
+    if kept.share < ENOUGH:
         warn_user(
             f"--dtype {model_args.dtype}: rounding leaves {kept.share:.0%} of what the adapters of "
             f"{model_args.model_name_or_path} add; leave --dtype out, or give --use_peft to go on with the adapters"

@@ -12,7 +12,7 @@ from unveil.data.bad_rows import BadRow
 from unveil.data.columns import UNREADABLE
 from unveil.data.conversation import join_text_parts
 from unveil.data.labels import LABEL, are_usual, spelled
-from unveil.errors import UserError, shortened, warn_user
+from unveil.errors import UserError, is_text, shortened, warn_user
 
 TEXT_COLUMNS = ("prompt", "completion", "chosen", "rejected", "text")
 LIST_COLUMNS = ("completions", "scores", "relevance", "rank", "steps", "step_weights", "spans", "response_ids")
@@ -167,9 +167,7 @@ def _is_text(value: Any) -> bool:
     while waiting:
         one = waiting.pop()
         if isinstance(one, str):
-            try:
-                one.encode("utf-8")
-            except UnicodeEncodeError:
+            if not is_text(one):
                 return False
         elif isinstance(one, list):
             waiting += one

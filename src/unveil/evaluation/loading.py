@@ -37,9 +37,15 @@ def load_model(settings: ModelSettings) -> tuple[Denoiser, PreTrainedTokenizerBa
 
 
 def _with_adapters(model: PreTrainedModel, folder: str, base: str) -> PreTrainedModel:
-    from unveil.models.adapters import require_base, with_adapters  # peft is heavy, and only needed here
+    from unveil.models.adapters import (  # peft is heavy, and only needed here
+        require_base,
+        warn_of_updates_too_fine,
+        with_adapters,
+    )
 
     if not (Path(folder) / "adapter_config.json").is_file():
         raise UserError(f"--model_args peft={folder}: holds no adapter_config.json; give a folder of adapters")
     require_base(folder, base)
-    return cast(PreTrainedModel, with_adapters(model, folder))
+    adapted = with_adapters(model, folder)
+    warn_of_updates_too_fine(adapted, folder)
+    return cast(PreTrainedModel, adapted)

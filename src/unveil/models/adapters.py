@@ -167,13 +167,12 @@ def with_adapters(model: PreTrainedModel, folder: str, trainable: bool = False) 
     ):
         if names:
             raise UserError(f"{folder}: the adapter {problem} {name_tensors(names)}; copy or save the adapter again")
-    _warn_of_updates_too_fine(adapted, folder)
     if not trainable:
         adapted.requires_grad_(False)  # what peft casts to float32 it makes anew, to be trained
     return adapted.eval()
 
 
-def _warn_of_updates_too_fine(model: PeftModel, folder: str) -> None:
+def warn_of_updates_too_fine(model: PeftModel, folder: str) -> None:
     """Warn where adapters change the weights by less than the model's precision resolves.
 
     An adapted layer adds its update to an output that is rounded already, so an update below a quarter of the rounding

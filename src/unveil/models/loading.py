@@ -7,7 +7,7 @@ random weights looks like any other number, so here every missing, unexpected or
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from transformers import (
@@ -28,6 +28,9 @@ from unveil.models.as_written import CONFIGS, TOKENIZER, WEIGHTS, require_files_
 from unveil.models.configuration_llada import LLaDAConfig
 from unveil.models.modeling_llada import LLaDAModelLM
 from unveil.models.weight_files import is_adapter, name_tensors, require_fitting_size, weight_files
+
+if TYPE_CHECKING:
+    from peft import PeftModel
 
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
 _DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
@@ -83,7 +86,11 @@ def load_denoiser_model(
     name = _existing(name_or_path)
     require_files_as_written(name, (*CONFIGS, *WEIGHTS))
     if is_adapter(name):
-        model = _load_with_adapters(name, dtype, attn_implementation, trainable)
+        from unveil.models.adapters import warn_of_updates_too_fine  # peft is heavy, and only needed here
+
+        adapted = load_adapters(name, dtype, attn_implementation, trainable)
+        warn_of_updates_too_fine(adapted, name)
+        model = cast(PreTrainedModel, adapted)
     else:
         config = _load_config(name, revision)
         if isinstance(config, LLaDAConfig) and not LLaDAModelLM.knows_attention(attn_implementation):
@@ -239,16 +246,21 @@ def _check_tying(name: str, model: PreTrainedModel) -> None:
         )
 
 
-def _load_with_adapters(
-    name: str, dtype: str | torch.dtype | None, attn_implementation: str | None, trainable: bool
-) -> PreTrainedModel:
+def load_adapters(
+    name: str,
+    dtype: str | torch.dtype | None = None,
+    attn_implementation: str | None = None,
+    trainable: bool = False,
+) -> "PeftModel":
+    """The adapters of a folder beside their base, as in `load_denoiser_model`, whose warning of coarse numbers is left
+    to whoever uses them. Raises `UserError` for whatever is wrong with adapters or base."""
     from unveil.models.adapters import base_of, with_adapters
 
     base = base_of(name)
     model = load_denoiser_model(base.name, dtype or base.dtype, base.revision, attn_implementation)
     if getattr(model.config, "mask_token_id", None) is None:
         model.config.mask_token_id = base.mask_token_id
-    return cast(PreTrainedModel, with_adapters(model, name, trainable))
+    return with_adapters(model, name, trainable)
 
 
 @contextmanager

@@ -17,6 +17,9 @@ from transformers import PreTrainedModel
 
 from unveil.errors import UserError, first_line
 
+ENOUGH = 0.99
+"""Of an update: what less than this is left of has lost something that is worth a word."""
+
 
 class Kept(NamedTuple):
     """What a merge left, over all numbers of the merged weights."""

@@ -154,9 +154,9 @@ def _told_when_unwritable(folder: Path, what: str) -> Iterator[None]:
         if reason is None:
             raise
         shutil.rmtree(folder / STAGING, ignore_errors=True)
-        kept = sorted(checkpoints_in(folder))
+        kept = last_checkpoint_in(folder)
         remedy = (
-            f"checkpoint-{kept[-1]} is kept: make room and go on with --resume_from_checkpoint True"
+            f"{kept.name} is kept: make room and go on with --resume_from_checkpoint True"
             if kept
             else "make room and start again"
         )
@@ -181,6 +181,12 @@ def checkpoints_in(folder: Path) -> dict[int, Path]:
     """The checkpoints in an output folder by their step, in its order."""
     found = [(_NAME.fullmatch(path.name), path) for path in folder.glob(f"{PREFIX_CHECKPOINT_DIR}-*") if path.is_dir()]
     return dict(sorted((int(match[1]), path) for match, path in found if match))
+
+
+def last_checkpoint_in(folder: Path) -> Path | None:
+    """The checkpoint of the highest step in an output folder; None if there is none."""
+    found = checkpoints_in(folder)
+    return found[max(found)] if found else None
 
 
 def _rotate(folder: Path, step: int, limit: int | None, best: str | None) -> None:
@@ -210,12 +216,12 @@ def checkpoint_to_resume(output_dir: str, wanted: str | bool | None) -> str | No
             raise UserError(f"--resume_from_checkpoint {wanted}: no {STATE} there; give a checkpoint-N folder")
     else:
         recover_folders(Path(output_dir))
-        found = checkpoints_in(Path(output_dir))
-        if not found:
+        last = last_checkpoint_in(Path(output_dir))
+        if last is None:
             raise UserError(
                 f"--resume_from_checkpoint: no checkpoint in {output_dir}; leave the flag out to start afresh"
             )
-        chosen = found[max(found)]
+        chosen = last
     if os.environ.get("RANK", "0") == "0":
         _require_whole(chosen)
     return str(chosen)
